@@ -1,0 +1,1 @@
+//! A virtual disk in a file: raw, VHD, qcow2.

@@ -1,0 +1,105 @@
+//! A change to an image, as a value: what the overlay becomes, the journal carries and the simulator replays.
+//!
+//! 1. `fresh` and `moves` go to bytes that no valid structure of the old state refers to. They may happen before the
+//!    commit point.
+//! 2. `home` overwrites bytes that the old state refers to. It happens behind the commit point only, and the journal
+//!    carries it whole.
+//! 3. No two of all these targets overlap, and no move reads what a fresh write or another move writes.
+//! 4. All spans lie within the larger of the two lengths; writes are whole sectors of 512 bytes, except at an odd end.
+
+use ondisk::{Len, Offset, Span};
+
+/// Bytes to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// These.
+    Bytes(Vec<u8>),
+    /// So many zeros.
+    Zero(Len),
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Where.
+    pub at: Offset,
+    /// What.
+    pub data: Data,
+}
+
+/// A copy of bytes of the old state to a place that the old state does not use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// What is copied.
+    pub from: Span,
+    /// Where to.
+    pub to: Offset,
+}
+
+/// Everything that turns the old image into the new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The length of the file before.
+    pub old_len: Len,
+    /// The length of the file after.
+    pub new_len: Len,
+    /// Writes to unreferenced bytes, ascending.
+    pub fresh: Vec<Write>,
+    /// Copies to unreferenced bytes, ascending by target.
+    pub moves: Vec<Move>,
+    /// Writes to referenced bytes, ascending.
+    pub home: Vec<Write>,
+}
+
+impl Data {
+    /// How many bytes.
+    #[must_use]
+    pub const fn len(&self) -> Len {
+        match self {
+            Self::Bytes(bytes) => Len::of(bytes.as_slice()),
+            Self::Zero(len) => *len,
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len().is_zero()
+    }
+}
+
+impl Write {
+    /// The bytes it replaces.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        Span::new(self.at, self.data.len()).unwrap_or_default()
+    }
+}
+
+impl Change {
+    /// Whether nothing would happen.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.old_len.get() == self.new_len.get()
+            && self.fresh.is_empty()
+            && self.moves.is_empty()
+            && self.home.is_empty()
+    }
+
+    /// Bytes written to unreferenced places, zeros and moved bytes included.
+    #[must_use]
+    pub fn fresh_len(&self) -> Len {
+        let moved = self.moves.iter().map(|m| m.from.len().get());
+        total(self.fresh.iter().map(|w| w.data.len().get()).chain(moved))
+    }
+
+    /// Bytes written over referenced places.
+    #[must_use]
+    pub fn home_len(&self) -> Len {
+        total(self.home.iter().map(|w| w.data.len().get()))
+    }
+}
+
+fn total(lens: impl Iterator<Item = u64>) -> Len {
+    Len::new(lens.fold(0, u64::saturating_add))
+}

@@ -1,0 +1,23 @@
+//! Reading and changing bytes safely.
+//!
+//! A command never edits an image. It edits an [`Overlay`] in memory that lies over the image *file*, checks what it
+//! sees through the overlay, and then commits the overlay's [`Change`] through a redo journal.
+//!
+//! [`ReadAt`] and [`Disk`] know sparseness and freshness and nothing of durability; a `Dev` knows durability and
+//! nothing of formats. Only commit and recovery write to a `Dev`.
+
+pub mod change;
+pub mod cx;
+pub mod error;
+pub mod extent;
+pub mod overlay;
+pub mod traits;
+pub mod view;
+
+pub use change::{Change, Data, Move, Write};
+pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
+pub use error::{Error, Result};
+pub use extent::{Extent, ExtentKind, ExtentMap};
+pub use overlay::Overlay;
+pub use traits::{Disk, ReadAt, read_record, read_vec, write_record};
+pub use view::{Limited, Linear, Slice};

@@ -1,0 +1,491 @@
+//! Staged bytes over a disk that stays as it is.
+//!
+//! 1. Reads see the staged bytes, and the base where nothing is staged. Bytes beyond the base read as zero.
+//! 2. Bytes are staged in sectors of 512: a partly written sector takes the rest of its bytes from what was readable.
+//! 3. Small writes live in pages; zeros and copies of base bytes live as spans, so a staged terabyte costs nothing.
+//!    Of a page and a span that cover the same sector, the page wins; a span that is staged later clears the page.
+//! 4. What lies behind the base's end is fresh by itself; inside it, only what was marked.
+
+use crate::traits::{bounded, within};
+use crate::{Budget, Change, Data, Disk, Error, ExtentKind, ExtentMap, Limits, Move, ReadAt, Result, Write};
+use ondisk::num::{round_down, round_up, to_u64, to_usize};
+use ondisk::{Len, Offset, Span, SpanSet};
+use std::collections::BTreeMap;
+
+const SECTOR: u64 = 512;
+const PAGE: u64 = 4096;
+/// A write of the change is at most this long, so that the journal's records stay small.
+const WRITE_MAX: usize = 1 << 20;
+
+/// Eight sectors, of which some are staged.
+struct Page {
+    bytes: Box<[u8]>,
+    staged: u8,
+}
+
+/// A long run that is staged without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Run {
+    Zero,
+    /// The bytes of the base from here on.
+    Copy(Offset),
+}
+
+/// Staged bytes over `base`.
+pub struct Overlay<'b> {
+    base: &'b dyn ReadAt,
+    len: Len,
+    pages: BTreeMap<u64, Page>,
+    /// Start → (end, run); disjoint, ascending.
+    runs: BTreeMap<Offset, (Offset, Run)>,
+    fresh: SpanSet,
+    budget: Budget,
+}
+
+impl<'b> Overlay<'b> {
+    /// Nothing staged yet over `base`.
+    #[must_use]
+    pub fn new(base: &'b dyn ReadAt, limits: &Limits) -> Self {
+        Self {
+            base,
+            len: base.len(),
+            pages: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            fresh: SpanSet::new(),
+            budget: limits.budget("the staged change"),
+        }
+    }
+
+    /// Whether nothing is staged.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.pages.is_empty() && self.runs.is_empty() && self.len == self.base.len()
+    }
+
+    /// The spans of staged sectors in `within`, ascending, adjacent ones merged.
+    fn staged(&self, within: Span) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        let first = round_down(within.start().get(), PAGE).unwrap_or_default();
+        for (&page_at, page) in self.pages.range(first..within.end().get()) {
+            for sector in sectors_of(page_at).filter(|sector| page.staged & sector.mask != 0) {
+                let Some(span) = sector.span.intersect(within) else { continue };
+                match spans.last_mut() {
+                    Some(last) if last.end() == span.start() => {
+                        *last = Span::between(last.start(), span.end()).unwrap_or(*last);
+                    }
+                    _ => spans.push(span),
+                }
+            }
+        }
+        spans
+    }
+
+    /// What lies under the pages in `within`: parts of runs, and parts of the base (`None`), in order.
+    fn background(&self, within: Span) -> Vec<(Span, Option<Run>)> {
+        let mut parts = Vec::new();
+        let mut at = within.start();
+        let first = self.runs.range(..=at).next_back().map_or(at, |(&start, _)| start);
+        for (&start, &(end, run)) in self.runs.range(first..within.end()) {
+            let Some(part) = Span::between(start, end).and_then(|span| span.intersect(within)) else {
+                continue;
+            };
+            push_gap(&mut parts, at, part.start());
+            parts.push((part, Some(run.advanced(part.start().since(start).unwrap_or_default()))));
+            at = part.end();
+        }
+        push_gap(&mut parts, at, within.end());
+        parts
+    }
+
+    /// Reads the base; beyond its end there are zeros.
+    fn read_base(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
+        let there = to_usize(self.base.len().end().since(at).unwrap_or_default().get()).min(buf.len());
+        let (stored, beyond) = buf.split_at_mut(there);
+        beyond.fill(0);
+        if stored.is_empty() { Ok(()) } else { self.base.read_at(at, stored) }
+    }
+
+    fn read_background(&self, within: Span, buf: &mut [u8]) -> Result<()> {
+        let mut rest = buf;
+        for (part, run) in self.background(within) {
+            let (head, tail) = rest.split_at_mut(part.len().to_usize());
+            match run {
+                Some(Run::Zero) => head.fill(0),
+                Some(Run::Copy(from)) => self.read_base(from, head)?,
+                None => self.read_base(part.start(), head)?,
+            }
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    fn base_extents(&self, within: Span) -> Result<ExtentMap> {
+        let mut map = ExtentMap::new();
+        if let Some(there) = within.intersect(Span::whole(self.base.len())) {
+            map.append(&self.base.extents(there)?);
+        }
+        let beyond = Span::between(within.start().max(self.base.len().end()), within.end());
+        map.push(beyond.unwrap_or_default(), ExtentKind::Hole);
+        Ok(map)
+    }
+
+    fn page(&mut self, at: u64) -> Result<&mut Page> {
+        if !self.pages.contains_key(&at) {
+            self.budget.take(Len::new(PAGE))?;
+        }
+        let new = || Page { bytes: vec![0; to_usize(PAGE)].into_boxed_slice(), staged: 0 };
+        Ok(self.pages.entry(at).or_insert_with(new))
+    }
+
+    /// Writes the part of one page that `part` is; `buf` holds its bytes.
+    fn write_page(&mut self, part: Span, buf: &[u8]) -> Result<()> {
+        let page_at = round_down(part.start().get(), PAGE).unwrap_or_default();
+        for sector in sectors_of(page_at) {
+            let Some(here) = sector.span.intersect(part) else { continue };
+            let known = self.pages.get(&page_at).is_some_and(|page| page.staged & sector.mask != 0);
+            let mut old = [0_u8; 512];
+            if here != sector.span && !known {
+                self.read_background(sector.span, &mut old)?;
+            }
+            let page = self.page(page_at)?;
+            let target = slice_mut(&mut page.bytes, sector.span, Offset::new(page_at));
+            if here != sector.span && !known {
+                target.copy_from_slice(&old);
+            }
+            let source = slice(buf, here, part.start());
+            slice_mut(target, here, sector.span.start()).copy_from_slice(source);
+            page.staged |= sector.mask;
+        }
+        Ok(())
+    }
+
+    /// Takes everything staged out of `span`, which consists of whole sectors.
+    fn unstage(&mut self, span: Span) {
+        let first = round_down(span.start().get(), PAGE).unwrap_or_default();
+        let touched: Vec<u64> = self.pages.range(first..span.end().get()).map(|(&at, _)| at).collect();
+        for page_at in touched {
+            let Some(page) = self.pages.get_mut(&page_at) else { continue };
+            for sector in sectors_of(page_at).filter(|sector| span.contains(sector.span)) {
+                page.staged &= !sector.mask;
+            }
+            if page.staged == 0 {
+                self.pages.remove(&page_at);
+                self.budget.give(Len::new(PAGE));
+            }
+        }
+        while let Some((&start, &(end, run))) = self.runs.range(..span.end()).next_back() {
+            if end <= span.start() {
+                break;
+            }
+            self.runs.remove(&start);
+            if start < span.start() {
+                self.runs.insert(start, (span.start(), run));
+            }
+            if let Some(cut) =
+                end.since(span.end()).filter(|left| !left.is_zero()).and(span.end().since(start))
+            {
+                self.runs.insert(span.end(), (end, run.advanced(cut)));
+            }
+        }
+    }
+
+    /// Stages `run` for the whole sectors of `span`, and `zero`s or copies for its ragged ends byte by byte.
+    fn stage_run(&mut self, span: Span, run: Run) -> Result<()> {
+        let Some(inner) = whole_sectors(span, self.len) else { return self.write_through(span, run) };
+        let run_inner = run.advanced(inner.start().since(span.start()).unwrap_or_default());
+        let head = Span::between(span.start(), inner.start()).unwrap_or_default();
+        let tail = Span::between(inner.end().min(span.end()), span.end()).unwrap_or_default();
+        let run_tail = run.advanced(tail.start().since(span.start()).unwrap_or_default());
+        self.write_through(head, run)?;
+        self.write_through(tail, run_tail)?;
+        self.unstage(inner);
+        self.runs.insert(inner.start(), (inner.end(), run_inner));
+        Ok(())
+    }
+
+    fn write_through(&mut self, span: Span, run: Run) -> Result<()> {
+        for part in span.chunks(Len::new(PAGE)) {
+            let mut buf = vec![0; part.len().to_usize()];
+            if let Run::Copy(from) = run.advanced(part.start().since(span.start()).unwrap_or_default()) {
+                self.read_base(from, &mut buf)?;
+            }
+            self.write_at(part.start(), &buf)?;
+        }
+        Ok(())
+    }
+
+    /// The staged bytes as a change of the base.
+    ///
+    /// Home bytes that equal the base's are left out, and so are zeros where the base is known to read as zero.
+    ///
+    /// # Errors
+    /// Where the base cannot be read, or bytes that must be carried do not fit into the memory allowed.
+    pub fn into_change(mut self) -> Result<Change> {
+        let beyond = Span::between(self.base.len().end(), self.len.end());
+        self.fresh.extend(beyond);
+        let mut change = Change { old_len: self.base.len(), new_len: self.len, ..Change::default() };
+        self.change_of_runs(&mut change)?;
+        self.change_of_pages(&mut change)?;
+        change.fresh.sort_by_key(|write| write.at);
+        change.home.sort_by_key(|write| write.at);
+        change.moves.sort_by_key(|one| one.to);
+        Ok(change)
+    }
+
+    fn change_of_pages(&self, change: &mut Change) -> Result<()> {
+        for span in self.staged(Span::whole(self.len)) {
+            for part in self.fresh.intersect(span).collect::<Vec<_>>() {
+                self.emit(part, &mut change.fresh)?;
+            }
+            for part in self.fresh.gaps(span).collect::<Vec<_>>() {
+                self.emit_changed(part, &mut change.home)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn change_of_runs(&self, change: &mut Change) -> Result<()> {
+        for (&start, &(end, run)) in &self.runs {
+            let Some(span) = Span::between(start, end.min(self.len.end())) else { continue };
+            let staged: SpanSet = self.staged(span).into_iter().collect();
+            for part in staged.gaps(span).collect::<Vec<_>>() {
+                let run = run.advanced(part.start().since(start).unwrap_or_default());
+                match run {
+                    Run::Zero => self.emit_zeros(part, change)?,
+                    Run::Copy(from) => self.emit_moves(part, from, change)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn emit_zeros(&self, span: Span, change: &mut Change) -> Result<()> {
+        for data in self.base_extents(span)?.data() {
+            let write = |part: Span| Write { at: part.start(), data: Data::Zero(part.len()) };
+            change.fresh.extend(self.fresh.intersect(data).map(write));
+            change.home.extend(self.fresh.gaps(data).map(write));
+        }
+        Ok(())
+    }
+
+    /// A copy stays a move where its target is fresh and its source stays as it is until the commit; else its bytes
+    /// are carried.
+    fn emit_moves(&self, span: Span, from: Offset, change: &mut Change) -> Result<()> {
+        let source_of = |part: Span| {
+            let ahead = part.start().since(span.start())?;
+            Span::new(from.checked_add(ahead)?, part.len())
+        };
+        for part in self.fresh.intersect(span).collect::<Vec<_>>() {
+            match source_of(part) {
+                Some(source) if !self.fresh.overlaps(source) => {
+                    change.moves.push(Move { from: source, to: part.start() });
+                }
+                _ => self.emit(part, &mut change.fresh)?,
+            }
+        }
+        for part in self.fresh.gaps(span).collect::<Vec<_>>() {
+            self.emit_changed(part, &mut change.home)?;
+        }
+        Ok(())
+    }
+
+    fn emit(&self, span: Span, into: &mut Vec<Write>) -> Result<()> {
+        for part in span.chunks(Len::new(to_u64(WRITE_MAX))) {
+            self.budget.take(part.len())?;
+            let mut bytes = vec![0; part.len().to_usize()];
+            self.read_at(part.start(), &mut bytes)?;
+            into.push(Write { at: part.start(), data: Data::Bytes(bytes) });
+        }
+        Ok(())
+    }
+
+    /// As [`Self::emit`], without the sectors that already hold those bytes.
+    fn emit_changed(&self, span: Span, into: &mut Vec<Write>) -> Result<()> {
+        for part in span.chunks(Len::new(to_u64(WRITE_MAX))) {
+            let (mut new, mut old) = (vec![0; part.len().to_usize()], vec![0; part.len().to_usize()]);
+            self.read_at(part.start(), &mut new)?;
+            self.read_base(part.start(), &mut old)?;
+            let mut changed = SpanSet::new();
+            for sector in part.chunks(Len::new(SECTOR)) {
+                if slice(&new, sector, part.start()) != slice(&old, sector, part.start()) {
+                    changed.insert(sector);
+                }
+            }
+            for run in changed.iter() {
+                self.budget.take(run.len())?;
+                let bytes = slice(&new, run, part.start()).to_vec();
+                into.push(Write { at: run.start(), data: Data::Bytes(bytes) });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Run {
+    /// The same run seen from `by` bytes further on.
+    fn advanced(self, by: Len) -> Self {
+        match self {
+            Self::Zero => Self::Zero,
+            Self::Copy(from) => Self::Copy(from.checked_add(by).unwrap_or(from)),
+        }
+    }
+}
+
+impl ReadAt for Overlay<'_> {
+    fn len(&self) -> Len {
+        self.len
+    }
+
+    fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
+        let want = bounded(at, buf.len(), self.len)?;
+        self.read_background(want, buf)?;
+        let first = round_down(at.get(), PAGE).unwrap_or_default();
+        for (&page_at, page) in self.pages.range(first..want.end().get()) {
+            for sector in sectors_of(page_at).filter(|sector| page.staged & sector.mask != 0) {
+                if let Some(here) = sector.span.intersect(want) {
+                    slice_mut(buf, here, at).copy_from_slice(slice(&page.bytes, here, Offset::new(page_at)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn extents(&self, within: Span) -> Result<ExtentMap> {
+        crate::traits::within(within, self.len)?;
+        let mut under = ExtentMap::new();
+        for (part, run) in self.background(within) {
+            match run {
+                Some(Run::Zero) => under.push(part, ExtentKind::Zero),
+                Some(Run::Copy(from)) => {
+                    let source = Span::new(from, part.len()).unwrap_or_default();
+                    under.append(&self.base_extents(source)?.rebased(from, part.start()));
+                }
+                None => under.append(&self.base_extents(part)?),
+            }
+        }
+        let staged: SpanSet = self.staged(within).into_iter().collect();
+        let mut map = ExtentMap::new();
+        for extent in under.iter() {
+            let mut parts: Vec<_> =
+                staged.intersect(extent.span).map(|span| (span, ExtentKind::Data)).collect();
+            parts.extend(staged.gaps(extent.span).map(|span| (span, extent.kind)));
+            parts.sort_by_key(|(span, _)| span.start());
+            parts.into_iter().for_each(|(span, kind)| map.push(span, kind));
+        }
+        Ok(map)
+    }
+}
+
+impl Disk for Overlay<'_> {
+    fn write_at(&mut self, at: Offset, buf: &[u8]) -> Result<()> {
+        let mut rest = bounded(at, buf.len(), self.len)?;
+        while !rest.is_empty() {
+            let page_at = Offset::new(round_down(rest.start().get(), PAGE).unwrap_or_default());
+            let page = Span::new(page_at, Len::new(PAGE)).unwrap_or(rest);
+            let part = page.intersect(rest).unwrap_or(rest);
+            self.write_page(part, slice(buf, part, at))?;
+            rest = Span::between(part.end(), rest.end()).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn zero(&mut self, span: Span) -> Result<()> {
+        within(span, self.len)?;
+        self.stage_run(span, Run::Zero)
+    }
+
+    fn discard(&mut self, span: Span) -> Result<()> {
+        self.zero(span)
+    }
+
+    fn copy(&mut self, from: Span, to: Offset) -> Result<()> {
+        within(from, self.len)?;
+        let target = bounded(to, from.len().to_usize(), self.len)?;
+        if from.intersect(target).is_some() {
+            return Err(Error::Unsupported { what: "the source and the target of a copy overlap" });
+        }
+        let moved =
+            |part: Span| part.relative_to(from.start()).and_then(|span| span.shifted(Len::new(to.get())));
+        for (part, run) in self.background(from) {
+            let source = run.unwrap_or(Run::Copy(part.start()));
+            self.stage_run(moved(part).unwrap_or_default(), source)?;
+        }
+        for part in self.staged(from) {
+            for chunk in part.chunks(Len::new(PAGE)) {
+                let mut buf = vec![0; chunk.len().to_usize()];
+                self.read_at(chunk.start(), &mut buf)?;
+                self.write_at(moved(chunk).unwrap_or_default().start(), &buf)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, len: Len) -> Result<()> {
+        let old = self.len;
+        if len < old {
+            let from = Offset::new(round_up(len.get(), SECTOR).unwrap_or(len.get()));
+            let to = Offset::new(round_up(old.get(), SECTOR).unwrap_or(old.get()));
+            if let Some(gone) = Span::between(from, to) {
+                self.unstage(gone);
+            }
+            self.len = len;
+        } else {
+            self.len = len;
+            // Base bytes that an earlier cut took away, and the rest of an odd last sector, must not come back.
+            let again = Span::between(old.end(), len.end().min(self.base.len().end()).max(old.end()));
+            let odd = Span::between(
+                old.end(),
+                Offset::new(round_up(old.get(), SECTOR).unwrap_or(old.get())).min(len.end()),
+            );
+            for span in again.into_iter().chain(odd).filter(|span| !span.is_empty()) {
+                self.zero(span)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mark_fresh(&mut self, span: Span) -> Result<()> {
+        within(span, self.len)?;
+        self.fresh.extend(whole_sectors(span, self.len));
+        Ok(())
+    }
+}
+
+struct Sector {
+    span: Span,
+    mask: u8,
+}
+
+/// The eight sectors of the page at `page_at`.
+fn sectors_of(page_at: u64) -> impl Iterator<Item = Sector> {
+    (0..8_u32).filter_map(move |index| {
+        let at = page_at.checked_add(u64::from(index) << 9)?;
+        Some(Sector { span: Span::new(Offset::new(at), Len::new(SECTOR))?, mask: 1 << index })
+    })
+}
+
+fn push_gap(parts: &mut Vec<(Span, Option<Run>)>, from: Offset, to: Offset) {
+    parts.extend(Span::between(from, to).filter(|gap| !gap.is_empty()).map(|gap| (gap, None)));
+}
+
+/// The whole sectors in `span`; a disk's odd end counts as whole.
+fn whole_sectors(span: Span, len: Len) -> Option<Span> {
+    let start = round_up(span.start().get(), SECTOR)?;
+    let end = if span.end() == len.end() {
+        round_up(span.end().get(), SECTOR)?
+    } else {
+        round_down(span.end().get(), SECTOR)?
+    };
+    Span::between(Offset::new(start), Offset::new(end)).filter(|span| !span.is_empty())
+}
+
+/// The bytes of `span` in a buffer whose first byte is `origin`.
+fn slice(buf: &[u8], span: Span, origin: Offset) -> &[u8] {
+    let start = to_usize(span.start().since(origin).unwrap_or_default().get());
+    buf.get(start..).and_then(|rest| rest.get(..span.len().to_usize())).unwrap_or_default()
+}
+
+fn slice_mut(buf: &mut [u8], span: Span, origin: Offset) -> &mut [u8] {
+    let start = to_usize(span.start().since(origin).unwrap_or_default().get());
+    buf.get_mut(start..).and_then(|rest| rest.get_mut(..span.len().to_usize())).unwrap_or_default()
+}

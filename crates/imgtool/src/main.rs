@@ -1,0 +1,3 @@
+//! Talking to people and scripts.
+
+fn main() {}

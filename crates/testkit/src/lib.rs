@@ -1,0 +1,1 @@
+//! Test equipment: simulator, oracles, image builders.
