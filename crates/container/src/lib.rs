@@ -1,1 +1,16 @@
 //! A virtual disk in a file: raw, VHD, qcow2.
+//!
+//! 1. A container opens in two steps: its own tables first, then the parent that it names, which the caller opens.
+//! 2. Reading validates what it passes through; the first write validates who owns which byte of the file.
+//! 3. A container changes its file through `Disk` alone: what it allocates is fresh, its tables are home.
+
+pub mod chain;
+pub mod error;
+pub mod format;
+pub mod qcow2;
+pub mod status;
+
+pub use chain::{Parent, ParentRef};
+pub use error::{Error, Result};
+pub use format::{Format, NotAFormat};
+pub use status::{BlockStatus, Finding, Findings, Severity};
