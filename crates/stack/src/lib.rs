@@ -1,1 +1,3 @@
 //! Layers on top of each other: discover, select, plan, check.
+
+pub mod place;
