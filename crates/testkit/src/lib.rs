@@ -1,1 +1,10 @@
 //! Test equipment: simulator, oracles, image builders.
+//!
+//! Oracles are programs of others. One that is missing fails the test and names its Debian package: `cargo xtask test`
+//! installs all of them.
+
+pub mod files;
+pub mod images;
+pub mod kernel;
+pub mod oracle;
+pub mod tool;

@@ -1,0 +1,81 @@
+//! Programs of others, found or missed by name.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Every program and file that tests need, with its Debian package: one `name package` a line.
+const ORACLES: &str = include_str!("../oracles.txt");
+
+/// A command that runs the program `name`.
+///
+/// # Panics
+/// Where it is not installed: a missing oracle fails the test and names the package.
+#[must_use]
+pub fn tool(name: &str) -> Command {
+    let mut command = Command::new(find(name));
+    command.env("LC_ALL", "C");
+    command
+}
+
+/// Where the program or file `name` is.
+///
+/// # Panics
+/// Where it is not installed.
+#[must_use]
+pub fn find(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let found = places.map(|place| place.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not installed (Debian package {})", package(name)))
+}
+
+fn package(name: &str) -> &'static str {
+    let pairs = ORACLES.lines().filter_map(|line| line.split_once(' '));
+    pairs
+        .map(|(oracle, package)| (oracle, package.trim()))
+        .find(|pair| pair.0 == name)
+        .map_or("unknown", |p| p.1)
+}
+
+/// Runs `name` and returns what it said, whatever its exit code.
+///
+/// # Panics
+/// Where it is not installed.
+pub fn output<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> Output {
+    tool(name).args(args).output().unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Runs `name`, expects success and returns its stdout.
+///
+/// # Panics
+/// Where it fails: with all that it said.
+pub fn run<S: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item = S>) -> String {
+    let args: Vec<S> = args.into_iter().collect();
+    done(tool(name).args(&args))
+}
+
+/// Runs a prepared command, expects success and returns its stdout.
+///
+/// # Panics
+/// Where it fails: with all that it said.
+pub fn done(command: &mut Command) -> String {
+    let out = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(out.status.success(), "{command:?}: {}\n{}", out.status, said(&out));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// What a program said on stdout and stderr.
+#[must_use]
+pub fn said(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+/// Copies an image with its holes.
+///
+/// # Panics
+/// Where that fails.
+pub fn copy_sparse(from: &Path, to: &Path) {
+    let args = ["--sparse=always".as_ref(), "--reflink=auto".as_ref(), from.as_os_str(), to.as_os_str()];
+    run("cp", args);
+}
