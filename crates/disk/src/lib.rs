@@ -7,17 +7,26 @@
 //! nothing of formats. Only commit and recovery write to a `Dev`.
 
 pub mod change;
+mod commit;
 pub mod cx;
+pub mod dev;
 pub mod error;
 pub mod extent;
+pub mod image;
+mod journal;
+pub mod mem;
 pub mod overlay;
+mod recover;
 pub mod traits;
 pub mod view;
 
 pub use change::{Change, Data, Move, Write};
 pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
+pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Place, Store};
 pub use error::{Error, Result};
 pub use extent::{Extent, ExtentKind, ExtentMap};
+pub use image::{CommitOptions, Image, OpenOptions, Outcome, Pending, Receipt};
+pub use mem::{MemDev, MemDisk, Sparse};
 pub use overlay::Overlay;
 pub use traits::{Disk, ReadAt, read_record, read_vec, write_record};
 pub use view::{Limited, Linear, Slice};

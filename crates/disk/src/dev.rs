@@ -1,0 +1,156 @@
+//! Durable bytes: what commit and recovery write to, and nobody else.
+//!
+//! 1. A [`Dev`] is one file or device, a [`Store`] the folder of the files beside it. The simulator implements both.
+//! 2. Nothing is durable before [`Dev::flush`] of the file has succeeded; a name not before [`Store::flush`].
+//! 3. A failure is final: after a failed flush the state of the bytes since the last good one is unknown, and calling
+//!    it again proves nothing.
+
+mod file;
+
+pub use file::{FileDev, Folder};
+
+use crate::{ReadAt, Result};
+use ondisk::{Len, Offset, Span};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What kind of thing carries the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DevKind {
+    /// A file: its length can change, and a journal may lie beside it.
+    File,
+    /// A block device.
+    Block,
+}
+
+/// Which file it is. Only for people: a copied image recovers as well as the original.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The device that it lies on, or that it is.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
+/// Bytes with durability.
+pub trait Dev: ReadAt + Send {
+    /// Replaces the bytes from `at`; grows a file where they reach beyond its end.
+    ///
+    /// # Errors
+    /// Where the system fails; some of the bytes may be written then.
+    fn write_at(&mut self, at: Offset, buf: &[u8]) -> Result<()>;
+
+    /// Makes `span`, which lies inside, read as zero; gives its space back where that is possible.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    fn zero(&mut self, span: Span) -> Result<()>;
+
+    /// Changes the length; new bytes read as zero.
+    ///
+    /// # Errors
+    /// Where the system fails, or the device has a fixed length.
+    fn set_len(&mut self, len: Len) -> Result<()>;
+
+    /// Reserves the space for writing `span`, which may lie beyond the end. Neither bytes nor length change. Where the
+    /// system cannot reserve, checks that at least as much space is free.
+    ///
+    /// # Errors
+    /// Where there is not enough space.
+    fn reserve(&mut self, span: Span) -> Result<()>;
+
+    /// Makes everything written durable, the length included.
+    ///
+    /// # Errors
+    /// Where the system fails: final.
+    fn flush(&mut self) -> Result<()>;
+
+    /// Forgets cached bytes of `span`, so that the next read comes from the medium. A hint.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    fn forget(&mut self, span: Span) -> Result<()>;
+
+    /// File or block device.
+    fn kind(&self) -> DevKind;
+
+    /// Which one it is.
+    fn identity(&self) -> Identity;
+}
+
+/// A folder with side files.
+pub trait Store: Send + Sync {
+    /// Creates a file that nobody else can read.
+    ///
+    /// # Errors
+    /// Where there is one of that name already, or the system fails.
+    fn create(&mut self, name: &OsStr) -> Result<Box<dyn Dev>>;
+
+    /// Opens a file for reading; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where it is no regular file, or the system fails.
+    fn open(&self, name: &OsStr) -> Result<Option<Box<dyn Dev>>>;
+
+    /// Takes a name away.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    fn unlink(&mut self, name: &OsStr) -> Result<()>;
+
+    /// Makes the names durable.
+    ///
+    /// # Errors
+    /// Where the system fails: final.
+    fn flush(&mut self) -> Result<()>;
+}
+
+/// A name in a folder: where a journal or an undo file lies.
+pub struct Place {
+    /// The folder.
+    pub store: Box<dyn Store>,
+    /// The name in it.
+    pub name: OsString,
+    /// The same for people.
+    pub path: PathBuf,
+}
+
+impl Place {
+    /// The place that `path` names; its folder must exist.
+    ///
+    /// # Errors
+    /// Where there is no such folder, or `path` names none of its files.
+    pub fn at(path: &Path) -> Result<Self> {
+        let (store, name) = Folder::of(path)?;
+        Ok(Self { store: Box::new(store), name, path: path.to_owned() })
+    }
+
+    /// Opens what lies there for reading.
+    pub(crate) fn open(&self) -> Result<Option<Box<dyn Dev>>> {
+        self.store.open(&self.name)
+    }
+
+    /// Creates it.
+    pub(crate) fn create(&mut self) -> Result<Box<dyn Dev>> {
+        self.store.create(&self.name)
+    }
+
+    /// Takes it away for good.
+    pub(crate) fn remove(&mut self) -> Result<()> {
+        self.store.unlink(&self.name)?;
+        self.store.flush()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.path).finish()
+    }
+}
+
+impl fmt::Debug for dyn Dev {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}, {} bytes", self.kind(), self.identity(), self.len())
+    }
+}

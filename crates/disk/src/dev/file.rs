@@ -1,0 +1,259 @@
+//! Real files, block devices and folders: the only user of the system's file calls.
+
+use super::{Dev, DevKind, Identity, Store};
+use crate::traits::{bounded, within};
+use crate::{Error, ExtentKind, ExtentMap, ReadAt, Result};
+use ondisk::{Len, Offset, Span};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Zeros are written in pieces of this length where the system cannot punch them.
+static ZEROS: [u8; 65536] = [0; 65536];
+
+/// A regular file or a block device.
+#[derive(Debug)]
+pub struct FileDev {
+    file: File,
+    len: Len,
+    kind: DevKind,
+    identity: Identity,
+}
+
+impl FileDev {
+    /// Takes an open file.
+    ///
+    /// # Errors
+    /// Where it is neither a regular file nor a block device.
+    pub fn new(file: File) -> Result<Self> {
+        let stat = fs::fstat(&file).map_err(|e| sys("stat", Span::default(), e))?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => DevKind::File,
+            FileType::BlockDevice => DevKind::Block,
+            _ => return Err(Error::Unsupported { what: "neither a regular file nor a block device" }),
+        };
+        let len = match kind {
+            DevKind::File => u64::try_from(stat.st_size).unwrap_or_default(),
+            DevKind::Block => {
+                fs::seek(&file, SeekFrom::End(0)).map_err(|e| sys("seek", Span::default(), e))?
+            }
+        };
+        let identity = match kind {
+            DevKind::File => Identity { device: stat.st_dev, inode: stat.st_ino },
+            DevKind::Block => Identity { device: stat.st_rdev, inode: 0 },
+        };
+        Ok(Self { file, len: Len::new(len), kind, identity })
+    }
+
+    fn free(&self) -> Result<Len> {
+        let stat = fs::fstatvfs(&self.file).map_err(|e| sys("statfs", Span::default(), e))?;
+        Ok(Len::new(stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+}
+
+impl AsFd for FileDev {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl ReadAt for FileDev {
+    fn len(&self) -> Len {
+        self.len
+    }
+
+    fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
+        let span = bounded(at, buf.len(), self.len)?;
+        self.file.read_exact_at(buf, at.get()).map_err(|source| Error::Io { op: "read", span, source })
+    }
+
+    fn extents(&self, span: Span) -> Result<ExtentMap> {
+        within(span, self.len)?;
+        if self.kind == DevKind::Block {
+            return Ok(ExtentMap::single(span, ExtentKind::Data));
+        }
+        let mut map = ExtentMap::new();
+        let mut at = span.start();
+        while at < span.end() {
+            let data = match fs::seek(&self.file, SeekFrom::Data(at.get())) {
+                Ok(data) => Offset::new(data).min(span.end()),
+                Err(Errno::NXIO) => span.end(),
+                // A file system without maps of its files: everything is data.
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+                Err(e) => return Err(sys("seek", span, e)),
+            };
+            map.push(Span::between(at, data).unwrap_or_default(), ExtentKind::Hole);
+            if data == span.end() {
+                break;
+            }
+            let hole = match fs::seek(&self.file, SeekFrom::Hole(data.get())) {
+                Ok(hole) => Offset::new(hole).min(span.end()),
+                Err(_) => span.end(),
+            };
+            // A hole that does not lie behind its data can only come from a change under our hands.
+            let hole = if hole > data { hole } else { span.end() };
+            map.push(Span::between(data, hole).unwrap_or_default(), ExtentKind::Data);
+            at = hole;
+        }
+        Ok(map)
+    }
+}
+
+impl Dev for FileDev {
+    fn write_at(&mut self, at: Offset, buf: &[u8]) -> Result<()> {
+        let span = Span::new(at, Len::of(buf))
+            .filter(|span| self.kind == DevKind::File || Span::whole(self.len).contains(*span))
+            .ok_or(Error::OutOfBounds { span: Span::default(), len: self.len })?;
+        self.file.write_all_at(buf, at.get()).map_err(|source| Error::Io { op: "write", span, source })?;
+        self.len = self.len.max(Len::new(span.end().get()));
+        Ok(())
+    }
+
+    fn zero(&mut self, span: Span) -> Result<()> {
+        within(span, self.len)?;
+        if span.is_empty() {
+            return Ok(());
+        }
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fs::fallocate(&self.file, how, span.start().get(), span.len().get()) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                for part in span.chunks(Len::of(&ZEROS)) {
+                    let zeros = ZEROS.get(..part.len().to_usize()).unwrap_or_default();
+                    Dev::write_at(self, part.start(), zeros)?;
+                }
+                Ok(())
+            }
+            Err(e) => Err(sys("zero", span, e)),
+        }
+    }
+
+    fn set_len(&mut self, len: Len) -> Result<()> {
+        if self.kind == DevKind::Block {
+            return if len == self.len {
+                Ok(())
+            } else {
+                Err(Error::Unsupported { what: "a block device cannot change its length" })
+            };
+        }
+        fs::ftruncate(&self.file, len.get()).map_err(|e| sys("resize", Span::whole(len), e))?;
+        self.len = len;
+        Ok(())
+    }
+
+    fn reserve(&mut self, span: Span) -> Result<()> {
+        if self.kind == DevKind::Block || span.is_empty() {
+            return Ok(());
+        }
+        match fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, span.start().get(), span.len().get()) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.free()? >= span.len() => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(sys("reserve", span, Errno::NOSPC)),
+            Err(e) => Err(sys("reserve", span, e)),
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        fs::fsync(&self.file).map_err(|e| sys("flush", Span::whole(self.len), e))
+    }
+
+    fn forget(&mut self, span: Span) -> Result<()> {
+        let Some(len) = NonZeroU64::new(span.len().get()) else { return Ok(()) };
+        fs::fadvise(&self.file, span.start().get(), Some(len), Advice::DontNeed)
+            .map_err(|e| sys("forget", span, e))
+    }
+
+    fn kind(&self) -> DevKind {
+        self.kind
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Folder {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// The folder that holds `path`, and the name in it.
+    ///
+    /// # Errors
+    /// Where `path` has no last name, or its folder cannot be opened.
+    pub fn of(path: &Path) -> Result<(Self, OsString)> {
+        let at = |source: Errno| Error::File { op: "open", path: path.to_owned(), source: source.into() };
+        let name = path.file_name().ok_or_else(|| at(Errno::ISDIR))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = fs::open(parent, flags, Mode::empty()).map_err(at)?;
+        Ok((Self { dir, path: parent.to_owned() }, name.to_owned()))
+    }
+
+    /// Opens an image in this folder. A device that is mounted or part of a stack is not opened for writing.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn open_image(&self, name: &OsStr, write: bool, exclusive: bool) -> Result<File> {
+        // NONBLOCK: opening a pipe must not hang. EXCL without CREATE speaks to block devices alone.
+        let how = if write { OFlags::RDWR } else { OFlags::RDONLY };
+        let excl = if exclusive { OFlags::EXCL } else { OFlags::empty() };
+        let flags = how | excl | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        fs::openat(&self.dir, name, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|e| self.failed("open", name, e))
+    }
+
+    fn failed(&self, op: &'static str, name: &OsStr, source: Errno) -> Error {
+        Error::File { op, path: self.path.join(name), source: source.into() }
+    }
+}
+
+impl Store for Folder {
+    fn create(&mut self, name: &OsStr) -> Result<Box<dyn Dev>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| self.failed("create", name, e))?;
+        Ok(Box::new(FileDev::new(file.into())?))
+    }
+
+    fn open(&self, name: &OsStr) -> Result<Option<Box<dyn Dev>>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        match fs::openat(&self.dir, name, flags, Mode::empty()) {
+            Ok(file) => {
+                let dev = FileDev::new(file.into())?;
+                if dev.kind == DevKind::File {
+                    Ok(Some(Box::new(dev)))
+                } else {
+                    Err(Error::Unsupported { what: "the journal is not a regular file" })
+                }
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(self.failed("open", name, e)),
+        }
+    }
+
+    fn unlink(&mut self, name: &OsStr) -> Result<()> {
+        fs::unlinkat(&self.dir, name, AtFlags::empty()).map_err(|e| self.failed("unlink", name, e))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        fs::fsync(&self.dir).map_err(|source| Error::File {
+            op: "flush",
+            path: self.path.clone(),
+            source: source.into(),
+        })
+    }
+}
+
+fn sys(op: &'static str, span: Span, source: Errno) -> Error {
+    Error::Io { op, span, source: source.into() }
+}

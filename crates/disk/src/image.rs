@@ -1,0 +1,303 @@
+//! An image: bytes, where their journal lies, and the locks that keep others away.
+//!
+//! 1. The file is opened once and never again by name; everything happens to that one file.
+//! 2. Reading opens for reading only. A journal beside it is looked at, never acted on.
+//! 3. Writing waits for nobody: an image in use or with a journal beside it is refused.
+
+use crate::commit::{Job, commit};
+use crate::journal::{Found, Journal, Role, What};
+use crate::recover::{Way, find, home_state, load, recover, sectors, way};
+use crate::{
+    Change, Cx, Data, Dev, DevKind, Disk, Error, ExtentMap, FileDev, Folder, Identity, Limits, Overlay,
+    Place, ReadAt, Result, Write,
+};
+use ondisk::text::Printable;
+use ondisk::{Len, Offset, Span, SpanSet};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// What the journal beside `NAME` is called: `NAME` and this.
+pub const JOURNAL_SUFFIX: &str = ".imgtool-journal";
+
+/// How to open an image.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// To change it.
+    pub write: bool,
+    /// To finish or take back an interrupted change, which else refuses opening for writing.
+    pub recover: bool,
+    /// Although it is in use.
+    pub force: bool,
+    /// Where its journal lies; else beside it.
+    pub journal: Option<PathBuf>,
+}
+
+/// What goes along with a commit.
+#[derive(Clone, Debug, Default)]
+pub struct CommitOptions {
+    /// Where to keep what the change overwrites.
+    pub undo: Option<PathBuf>,
+    /// The command, for people who find the journal.
+    pub about: String,
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Bytes written to unreferenced places.
+    pub fresh: Len,
+    /// Bytes written over referenced places.
+    pub home: Len,
+    /// The length of the journal.
+    pub journal: Len,
+    /// How often something was flushed.
+    pub flushes: u32,
+}
+
+/// How a recovery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to do.
+    Nothing,
+    /// The image is as before the interrupted change.
+    RolledBack,
+    /// The interrupted change is done.
+    RolledForward,
+}
+
+/// An open image.
+#[derive(Debug)]
+pub struct Image {
+    dev: Box<dyn Dev>,
+    journal: Option<Place>,
+    write: bool,
+}
+
+impl Image {
+    /// Opens an image.
+    ///
+    /// # Errors
+    /// Where it is neither a regular file nor a block device, is in use or has a journal (for writing), or where the
+    /// system fails.
+    pub fn open(path: &Path, how: &OpenOptions) -> Result<Self> {
+        let at = |source| Error::File { op: "open", path: path.to_owned(), source };
+        let real = std::fs::canonicalize(path).map_err(at)?;
+        let (folder, name) = Folder::of(&real)?;
+        let write = how.write || how.recover;
+        let dev = FileDev::new(folder.open_image(&name, write, write && !how.force)?)?;
+        let journal = match &how.journal {
+            Some(path) => Some(Place::at(path)?),
+            None if dev.kind() == DevKind::File => Some(beside(folder, &name, &real)),
+            None => None,
+        };
+        let image = Self { dev: Box::new(dev), journal, write };
+        if how.write && !how.recover {
+            image.refuse_pending()?;
+        }
+        Ok(image)
+    }
+
+    /// Puts an image together from its parts, writable.
+    #[must_use]
+    pub fn from_parts(dev: Box<dyn Dev>, journal: Place) -> Self {
+        Self { dev, journal: Some(journal), write: true }
+    }
+
+    fn refuse_pending(&self) -> Result<()> {
+        match &self.journal {
+            Some(place) if place.open()?.is_some() => Err(Error::Pending { journal: place.path.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// File or block device.
+    #[must_use]
+    pub fn kind(&self) -> DevKind {
+        self.dev.kind()
+    }
+
+    /// Which file it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.dev.identity()
+    }
+
+    /// The interrupted change beside the image, if there is one.
+    ///
+    /// # Errors
+    /// Where the journal is damaged, or somebody has written to the image since.
+    pub fn pending(&self, limits: &Limits) -> Result<Option<Pending>> {
+        let found = self.journal.as_ref().map(|place| find(place, limits)).transpose()?.flatten();
+        Ok(match found {
+            None => None,
+            Some(Found::Void) => Some(Pending(None)),
+            Some(Found::Whole(journal)) => {
+                let way = way(&*self.dev, &journal, home_state(&*self.dev, &journal)?)?;
+                Some(Pending(Some((journal, way))))
+            }
+        })
+    }
+
+    /// Makes `change` happen wholly or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Unfinished`]: recovery is needed. Any other: the image is as before.
+    pub fn commit(&mut self, change: &Change, options: &CommitOptions, cx: &Cx<'_>) -> Result<Receipt> {
+        let mut undo = options.undo.as_deref().map(Place::at).transpose()?;
+        self.commit_with(change, undo.as_mut(), &options.about, cx)
+    }
+
+    /// As [`Self::commit`], with the undo file in any store.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn commit_with(
+        &mut self,
+        change: &Change,
+        undo: Option<&mut Place>,
+        about: &str,
+        cx: &Cx<'_>,
+    ) -> Result<Receipt> {
+        let (dev, journal) = self.writable()?;
+        commit(Job { dev, journal, undo, about }, change, cx)
+    }
+
+    /// Finishes or takes back an interrupted change.
+    ///
+    /// # Errors
+    /// Where the journal is damaged, somebody has written to the image since, or the system fails.
+    pub fn recover(&mut self, cx: &Cx<'_>) -> Result<Outcome> {
+        let (dev, journal) = self.writable()?;
+        recover(dev, journal, cx)
+    }
+
+    fn writable(&mut self) -> Result<(&mut dyn Dev, &mut Place)> {
+        if !self.write {
+            return Err(Error::Unsupported { what: "the image is open for reading only" });
+        }
+        let place = self.journal.as_mut().ok_or_else(|| Error::Refused {
+            what: "a block device has no place beside it for the journal".to_owned(),
+            help: Some("name one on another disk with --journal PATH".to_owned()),
+        })?;
+        Ok((&mut *self.dev, place))
+    }
+
+    /// The change that takes a finished change back, from the undo file that was kept.
+    ///
+    /// # Errors
+    /// Where the file is damaged, or the image is not as the change left it.
+    pub fn undo(&self, undo: &Place, limits: &Limits) -> Result<Change> {
+        let file = undo.open()?.ok_or_else(|| Error::File {
+            op: "open",
+            path: undo.path.clone(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        let Found::Whole(journal) = Journal::open(file, Role::Undo, limits)? else {
+            return Err(Error::Journal { what: "is not complete" });
+        };
+        self.check_undo(&journal)?;
+        let mut change =
+            Change { old_len: journal.head.old_len, new_len: journal.head.new_len, ..Change::default() };
+        let memory = limits.budget("the change that takes the change back");
+        for record in &journal.records {
+            let data = if record.what == What::HomeZero {
+                Data::Zero(record.span.len())
+            } else {
+                memory.take(record.span.len())?;
+                Data::Bytes(journal.bytes(record)?)
+            };
+            let into = if record.what == What::Tail { &mut change.fresh } else { &mut change.home };
+            into.push(Write { at: record.span.start(), data });
+        }
+        Ok(change)
+    }
+
+    fn check_undo(&self, journal: &Journal) -> Result<()> {
+        let what = "the image is not as the change left it";
+        if self.len() != journal.head.old_len {
+            return Err(Error::Foreign { what, spans: vec![] });
+        }
+        let mut foreign = SpanSet::new();
+        for record in journal.home() {
+            let now = load(&*self.dev, record.span)?;
+            for ((part, after), is) in sectors(record.span).zip(journal.sums(record)?).zip(now.chunks(512)) {
+                if crate::journal::sum(is) != after {
+                    foreign.insert(part);
+                }
+            }
+        }
+        if foreign.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Foreign { what, spans: foreign.iter().collect() })
+        }
+    }
+}
+
+/// The place of the journal beside the image.
+fn beside(folder: Folder, name: &OsStr, path: &Path) -> Place {
+    let with_suffix = |name: &OsStr| {
+        let mut name: OsString = name.to_owned();
+        name.push(JOURNAL_SUFFIX);
+        name
+    };
+    Place { store: Box::new(folder), name: with_suffix(name), path: with_suffix(path.as_os_str()).into() }
+}
+
+impl ReadAt for Image {
+    fn len(&self) -> Len {
+        self.dev.len()
+    }
+    fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
+        self.dev.read_at(at, buf)
+    }
+    fn extents(&self, within: Span) -> Result<ExtentMap> {
+        self.dev.extents(within)
+    }
+}
+
+/// An interrupted change that was found beside an image.
+#[derive(Debug)]
+pub struct Pending(Option<(Journal, Way)>);
+
+impl Pending {
+    /// How recovery would end.
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        match self.0 {
+            Some((_, Way::Forward)) => Outcome::RolledForward,
+            _ => Outcome::RolledBack,
+        }
+    }
+
+    /// The command that was interrupted, where that is known.
+    #[must_use]
+    pub fn about(&self) -> Option<String> {
+        self.0.as_ref().map(|(journal, _)| Printable(&journal.head.about).to_string())
+    }
+
+    /// The image as it will be after recovery.
+    ///
+    /// # Errors
+    /// Where journal or image cannot be read, or the change does not fit into the memory allowed.
+    pub fn view<'i>(&self, image: &'i Image, limits: &Limits) -> Result<Overlay<'i>> {
+        let mut view = Overlay::new(&*image.dev, limits);
+        let Some((journal, way)) = &self.0 else { return Ok(view) };
+        match way {
+            Way::Forward => {
+                for record in journal.home() {
+                    view.write_at(record.span.start(), &journal.bytes(record)?)?;
+                }
+                view.resize(journal.head.new_len)?;
+            }
+            Way::Back => {
+                for record in journal.fresh() {
+                    let old = Span::whole(journal.head.old_len.min(image.len()));
+                    record.span.intersect(old).map_or(Ok(()), |span| view.zero(span))?;
+                }
+                view.resize(journal.head.old_len)?;
+            }
+        }
+        Ok(view)
+    }
+}

@@ -1,0 +1,79 @@
+//! The file that makes a change atomic.
+//!
+//! ```text
+//! header   512 bytes: magic, version, old and new length, for people: identity, time, command
+//! payload  of each record in order: new bytes (home with bytes), then a CRC-32C for each of its 512-byte sectors
+//! table    64 bytes a record, padded to 512
+//! commit   512 bytes: magic, count, place of the table, BLAKE3 of everything before
+//! ```
+//!
+//! 1. A journal without a valid commit record is void: whoever wrote it has not touched the image yet.
+//! 2. Records are ascending, disjoint and at most 1 MiB long. Home lies inside both lengths, fresh inside the new one.
+//! 3. Home carries its new bytes (or says zeros) and the checksums of the old sectors; fresh carries the digest and the
+//!    checksums of its new bytes. What fresh replaces inside the old length read as zero, so that undoing it is zeroing.
+//! 4. Everything read back is bounded by the length of the file and by the memory allowed, then checked against 2.
+//!
+//! An undo file is the journal of the way back, under another magic: its old bytes are those of the finished change.
+
+pub(crate) mod layout;
+mod read;
+mod write;
+
+pub(crate) use read::{Found, Journal};
+pub(crate) use write::Writer;
+
+use crate::Identity;
+use ondisk::{Len, Span};
+
+/// Records are at most this long.
+pub(crate) const RECORD_MAX: Len = Len::mib(1);
+/// The grain of checksums and of tearing.
+pub(crate) const SECTOR: Len = Len::new(512);
+
+/// What the header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub old_len: Len,
+    pub new_len: Len,
+    pub identity: Identity,
+    pub created: u64,
+    pub about: Vec<u8>,
+}
+
+/// What kind of file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Journal,
+    Undo,
+}
+
+/// What a record does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// Written before the first home write; the record can tell whether it is there.
+    Fresh,
+    /// Overwritten, with these bytes.
+    Home,
+    /// Overwritten, with zeros.
+    HomeZero,
+    /// Only in undo files: bytes that a shrink cut off.
+    Tail,
+}
+
+/// One record, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub what: What,
+    pub span: Span,
+    /// In the journal: the new bytes; empty where there are none.
+    pub bytes: Span,
+    /// In the journal: one checksum a sector.
+    pub sums: Span,
+    /// Of the new bytes, for fresh ones.
+    pub digest: [u8; 32],
+}
+
+/// The checksum of one sector.
+pub(crate) fn sum(sector: &[u8]) -> u32 {
+    ondisk::sum::crc32c(!0, sector)
+}

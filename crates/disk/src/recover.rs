@@ -1,0 +1,202 @@
+//! After an interruption: to the old state or to the new one, whichever is whole.
+//!
+//! 1. Each home sector is old, new, or foreign. One foreign sector, and nothing is written.
+//! 2. One new sector (or a file already shortened) proves that the fresh writes are durable: forward.
+//! 3. Else the fresh ranges decide, read from the medium and not from the cache, because a failed flush leaves pages
+//!    that look written: all digests right, forward; one wrong, back.
+//! 4. Back means zeroing fresh ranges inside the old length and cutting the file; what lies there must be zeros or ours.
+//! 5. All writes are absolute, so that recovery may itself be interrupted and run again.
+
+use crate::journal::{Found, Journal, Record, Role, SECTOR, What, sum};
+use crate::{Cx, Dev, Error, Limits, Outcome, Place, ReadAt, Result};
+use ondisk::{Span, SpanSet};
+
+/// Where recovery goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Forward,
+    Back,
+}
+
+/// Finishes or takes back what the journal in `place` holds.
+pub(crate) fn recover(dev: &mut dyn Dev, place: &mut Place, cx: &Cx<'_>) -> Result<Outcome> {
+    let journal = match find(place, &cx.limits)? {
+        None => return Ok(Outcome::Nothing),
+        Some(Found::Void) => {
+            place.remove()?;
+            return Ok(Outcome::RolledBack);
+        }
+        Some(Found::Whole(journal)) => journal,
+    };
+    let way = match home_state(dev, &journal)? {
+        State::Begun => way(dev, &journal, State::Begun)?,
+        State::Untouched => {
+            dev.flush()?;
+            for record in journal.fresh() {
+                dev.forget(record.span)?;
+            }
+            way(dev, &journal, State::Untouched)?
+        }
+    };
+    let unfinished = |e| Error::Unfinished { source: Box::new(e) };
+    match way {
+        Way::Forward => {
+            redo(dev, &journal).and_then(|()| verify(dev, &journal)).map_err(unfinished)?;
+            place.remove().map_err(unfinished)?;
+            Ok(Outcome::RolledForward)
+        }
+        Way::Back => {
+            take_back(dev, &journal).map_err(unfinished)?;
+            place.remove().map_err(unfinished)?;
+            Ok(Outcome::RolledBack)
+        }
+    }
+}
+
+/// What lies in `place`.
+pub(crate) fn find(place: &Place, limits: &Limits) -> Result<Option<Found>> {
+    place.open()?.map(|file| Journal::open(file, Role::Journal, limits)).transpose()
+}
+
+/// Whether a home write has been seen on the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Untouched,
+    Begun,
+}
+
+pub(crate) fn home_state(dev: &dyn ReadAt, journal: &Journal) -> Result<State> {
+    let (old_len, new_len) = (journal.head.old_len, journal.head.new_len);
+    if dev.len() != old_len && dev.len() != new_len {
+        return Err(Error::Foreign {
+            what: "the image has neither its old nor its new length",
+            spans: vec![],
+        });
+    }
+    let mut foreign = SpanSet::new();
+    let mut begun = new_len < old_len && dev.len() == new_len;
+    for record in journal.home() {
+        let now = load(dev, record.span)?;
+        let new = journal.bytes(record)?;
+        let sums = journal.sums(record)?;
+        for ((part, old), (is, will)) in
+            sectors(record.span).zip(sums).zip(now.chunks(512).zip(new.chunks(512)))
+        {
+            match (sum(is) == old, is == will) {
+                (true, _) => {}
+                (false, true) => begun = true,
+                (false, false) => foreign.insert(part),
+            }
+        }
+    }
+    if !foreign.is_empty() {
+        let what = "the image was written to since the interruption";
+        return Err(Error::Foreign { what, spans: foreign.iter().collect() });
+    }
+    Ok(if begun { State::Begun } else { State::Untouched })
+}
+
+/// Decides; writes nothing.
+pub(crate) fn way(dev: &dyn ReadAt, journal: &Journal, state: State) -> Result<Way> {
+    let mut missing = Vec::new();
+    for record in journal.fresh() {
+        if !holds(dev, record)? {
+            missing.push(record.span);
+        }
+    }
+    match state {
+        _ if missing.is_empty() => Ok(Way::Forward),
+        State::Begun => {
+            let what = "the image has lost new bytes since the interruption";
+            Err(Error::Foreign { what, spans: missing })
+        }
+        State::Untouched => {
+            check_fresh(dev, journal)?;
+            Ok(Way::Back)
+        }
+    }
+}
+
+fn holds(dev: &dyn ReadAt, record: &Record) -> Result<bool> {
+    if !Span::whole(dev.len()).contains(record.span) {
+        return Ok(false);
+    }
+    Ok(*blake3::hash(&load(dev, record.span)?).as_bytes() == record.digest)
+}
+
+/// What would be zeroed must be zeros or ours, sector by sector.
+fn check_fresh(dev: &dyn ReadAt, journal: &Journal) -> Result<()> {
+    let mut foreign = SpanSet::new();
+    for record in inside(journal) {
+        let now = load(dev, record.span)?;
+        for ((part, new), is) in sectors(record.span).zip(journal.sums(record)?).zip(now.chunks(512)) {
+            if is.iter().any(|&byte| byte != 0) && sum(is) != new {
+                foreign.insert(part);
+            }
+        }
+    }
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Foreign {
+        what: "unused places of the image were written to since the interruption",
+        spans: foreign.iter().collect(),
+    })
+}
+
+/// The fresh ranges inside the old length.
+fn inside(journal: &Journal) -> impl Iterator<Item = &Record> {
+    journal.fresh().filter(|record| record.span.start() < journal.head.old_len.end())
+}
+
+/// Step d, from the journal: home writes, the length, a flush.
+pub(crate) fn redo(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
+    // From the end: backups before what they back up.
+    for record in journal.home().rev() {
+        if record.what == What::HomeZero {
+            dev.zero(record.span)?;
+        } else {
+            dev.write_at(record.span.start(), &journal.bytes(record)?)?;
+        }
+    }
+    if dev.len() != journal.head.new_len {
+        dev.set_len(journal.head.new_len)?;
+    }
+    dev.flush()
+}
+
+/// Reads the home ranges back from the medium.
+pub(crate) fn verify(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
+    for record in journal.home() {
+        dev.forget(record.span)?;
+        if load(dev, record.span)? != journal.bytes(record)? {
+            let what = "the bytes read back are not those written";
+            let source = std::io::Error::other(what);
+            return Err(Error::Io { op: "verify", span: record.span, source });
+        }
+    }
+    Ok(())
+}
+
+/// Undoes step c: the image is the old one again, durably.
+pub(crate) fn take_back(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
+    for record in inside(journal) {
+        dev.zero(record.span)?;
+    }
+    if dev.len() != journal.head.old_len {
+        dev.set_len(journal.head.old_len)?;
+    }
+    dev.flush()
+}
+
+/// Bytes of a record's range.
+pub(crate) fn load(dev: &dyn ReadAt, span: Span) -> Result<Vec<u8>> {
+    let mut buf = vec![0; span.len().to_usize()];
+    dev.read_at(span.start(), &mut buf)?;
+    Ok(buf)
+}
+
+/// A record's range in the grain of its checksums.
+pub(crate) fn sectors(span: Span) -> impl Iterator<Item = Span> {
+    span.chunks(SECTOR)
+}
