@@ -1,1 +1,28 @@
 //! Who owns which sectors: MBR and GPT.
+//!
+//! [`read`] gives the [`Table`] with everything wrong about it; [`check`] is what it found. Changes are planned from a
+//! table without damage, for the length that the disk will have: a [`Plan`] is plain bytes and their places.
+
+mod check;
+mod chs;
+mod error;
+mod gpt;
+mod grow;
+mod kind;
+mod layout;
+mod mbr;
+mod plan;
+mod probe;
+mod read;
+mod table;
+
+pub use check::{Finding, Severity, check};
+pub use error::Error;
+pub use grow::{Limit, To, plan_grow_disk, plan_grow_partition};
+pub use kind::Type;
+pub use plan::{Growth, Plan};
+pub use read::{read, read_as};
+pub use table::{DiskId, Kind, Neighbour, PartUuid, Partition, Role, Table};
+
+/// The result of working on a table.
+pub type Result<T> = std::result::Result<T, Error>;
