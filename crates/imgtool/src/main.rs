@@ -1,3 +1,8 @@
-//! Talking to people and scripts.
+//! Grows, checks and reads disk images, offline and without root.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let argv: Vec<_> = std::env::args_os().collect();
+    imgtool::run(&argv).into()
+}

@@ -1,0 +1,121 @@
+//! What can be typed: `imgtool [GLOBAL] COMMAND IMAGE [ARGS]`.
+//!
+//! ```text
+//! Args ─┬─ Globals          accepted before and after the command
+//!       └─ Command ─┬─ Grow { Change, … }, Recover, Create, …
+//!                   └─ Fs ── Ls { Where, … }, Cat, …
+//! ```
+//!
+//! 1. Nothing is opened here: text becomes typed values, and what contradicts itself is refused.
+//! 2. Man pages and completions are generated from [`command`].
+//! 3. No option is accepted that does nothing.
+
+mod commands;
+mod globals;
+
+pub use commands::{
+    Cat, Change, Check, Command, Compare, CopyOut, Create, Digest, EntryType, Find, Fs, Grow, Info, Ls, Map,
+    OutFormat, Recover, Replay, Stat, TarOut, Where,
+};
+pub use globals::{ColorWhen, Globals, ProgressWhen};
+
+use crate::exit::{Exit, Failure};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use std::ffi::OsString;
+
+/// A whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "imgtool",
+    version,
+    about = "Grows, checks and reads disk images, offline and without root",
+    after_help = "Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 refused, 4 damaged input, 5 the system \
+                  failed, 6 run `imgtool recover`, 7 foreign change, 130 interrupted.",
+    subcommand_required = true,
+    disable_help_subcommand = false,
+    max_term_width = 100
+)]
+pub struct Args {
+    /// What goes for every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The command line as data: for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// What came of reading a command line.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Something to do.
+    Run(Box<Args>),
+    /// Help or a version, to be shown.
+    Show(clap::Error),
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// Where it is not one, with what would be.
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
+    match Args::try_parse_from(argv) {
+        Ok(args) => {
+            args.contradictions()?;
+            Ok(Parsed::Run(Box::new(args)))
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Parsed::Show(error))
+        }
+        Err(error) => Err(usage(&error)),
+    }
+}
+
+/// Whether `--json` is among the arguments: an error in the others is told in that form as well.
+#[must_use]
+pub fn wants_json(argv: &[OsString]) -> bool {
+    argv.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| arg == "--json")
+}
+
+impl Args {
+    /// What the grammar alone cannot refuse.
+    fn contradictions(&self) -> Result<(), Failure> {
+        match &self.command {
+            Command::Create(create) if self.globals.format.is_some() && create.backing.is_none() => {
+                Err(Failure::usage("-f tells the format of BASE, and there is none")
+                    .with_help("the format of the new image is told with -O"))
+            }
+            Command::Fs(fs) if self.globals.json && fs.streams() => {
+                Err(Failure::usage("--json cannot be used where standard output carries a file"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The parser's complaint as one line, its tips and the usage as help.
+fn usage(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n");
+    let complaint = paragraphs.next().unwrap_or_default();
+    let complaint = complaint.strip_prefix("error: ").unwrap_or(complaint);
+    let message = complaint.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut failure = Failure::new(Exit::Usage, "usage", message);
+    for line in paragraphs.flat_map(str::lines).map(str::trim) {
+        if let Some(tip) = line.strip_prefix("tip: ") {
+            failure = failure.with_help(tip);
+        } else if let Some(usage) = line.strip_prefix("Usage: ") {
+            failure = failure.with_help(format!("usage: {usage}"));
+        }
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! A run of the program: its options, its bounds, and what its work carries along.
+
+use crate::args::Globals;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::progress::Meter;
+use crate::sandbox::{self, Needs};
+use disk::{Cancel, Cx, Limits};
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// One run.
+#[derive(Debug)]
+pub struct Session {
+    /// The options that go for every command.
+    pub globals: Globals,
+    /// Upper bounds.
+    pub limits: Limits,
+    /// Told how far things are.
+    pub meter: Meter,
+    /// Set when the operator wants to stop.
+    pub cancel: Arc<Cancel>,
+    now: u64,
+}
+
+impl Session {
+    /// A run with these options.
+    #[must_use]
+    pub fn new(globals: Globals) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            limits: Limits {
+                memory: globals.memory,
+                threads: globals.threads.map_or_else(cores, usize::from),
+                ..Limits::default()
+            },
+            meter: Meter::new(globals.progress, globals.quiet),
+            cancel: Arc::new(Cancel::new()),
+            now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            globals,
+        }
+    }
+
+    /// What the work carries along.
+    #[must_use]
+    pub fn cx(&self) -> Cx<'_> {
+        Cx { progress: &self.meter, cancel: &self.cancel, limits: self.limits, now: self.now }
+    }
+
+    /// Gives up everything that the command does not need from here on. Every command calls this when what it was
+    /// told to work on is open, and before it looks at a single byte of it.
+    pub fn confine(&self, needs: &Needs, out: &Output) {
+        for note in sandbox::enter(needs, &self.limits) {
+            out.note(&note);
+        }
+    }
+
+    /// Asks the operator whether to go on.
+    ///
+    /// # Errors
+    /// Where the answer is no, or nobody is there to give one.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        if self.globals.yes || self.globals.dry_run {
+            return Ok(());
+        }
+        let refused = |why: &str| Failure::new(Exit::Refused, "refused", format!("{question}: {why}"));
+        if !std::io::stdin().is_terminal() {
+            return Err(refused("nobody is there to answer").with_help("answer beforehand with -y"));
+        }
+        let _ = write!(std::io::stderr(), "{} [y/N] ", crate::exit::one_line(question));
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        if read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+            Ok(())
+        } else {
+            Err(refused("the answer is no"))
+        }
+    }
+}
