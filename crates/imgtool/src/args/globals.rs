@@ -3,61 +3,122 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ValueEnum, ValueHint};
 use container::Format;
+use disk::Limits;
 use ondisk::Len;
 use ondisk::size::{BadSize, parse_len};
 use std::path::PathBuf;
 
-/// The options that every command takes, before or after its name.
-#[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Global options")]
+/// What goes for the whole run.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Globals {
-    /// Print one JSON document, sizes in bytes
-    #[arg(long, global = true)]
+    /// One JSON document instead of text.
     pub json: bool,
-
-    /// Compute and check everything, print the plan, write nothing
-    #[arg(short = 'n', long, global = true)]
+    /// Write nothing.
     pub dry_run: bool,
-
-    /// Ask no questions
-    #[arg(short, long, global = true)]
+    /// Ask nothing.
     pub yes: bool,
-
-    /// Say less
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    /// Say less.
     pub quiet: bool,
-
-    /// Say more; twice: still more
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    /// Say more: how many times that was asked for.
     pub verbose: u8,
-
-    /// Show progress on standard error: auto, always, never, json (one object a line)
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    /// When progress is shown, and how.
     pub progress: ProgressWhen,
-
-    /// Upper bound of working memory
-    #[arg(long, global = true, value_name = "SIZE", default_value = "512M", value_parser = memory)]
+    /// Upper bound of working memory.
     pub memory: Len,
-
-    /// A parent of the image, where it does not lie in the image's folder; may be repeated
-    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    /// Parents that the operator names.
     pub parent: Vec<PathBuf>,
-
-    /// A folder where parents may be found besides the image's own; may be repeated
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    /// Folders where parents may be found besides the image's own.
     pub parent_dir: Vec<PathBuf>,
-
-    /// Worker threads [default: all cores]
-    #[arg(short = 'j', long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Worker threads; all cores where it is left out.
     pub threads: Option<u16>,
-
-    /// Use colours: auto, always, never; NO_COLOR is honoured
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    /// When colours are used.
     pub color: ColorWhen,
-
-    /// Format of the image: raw, vhd, qcow2
-    #[arg(short, long, global = true, value_name = "FORMAT", value_parser = format(), hide_possible_values = true)]
+    /// The format of the image, where the operator tells it.
     pub format: Option<Format>,
+}
+
+/// The same options as typed at one level: before the command, or after it. (The parser's own notion of global options
+/// would keep the values of one level only.)
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Typed {
+    /// Print one JSON document, sizes in bytes
+    #[arg(long)]
+    json: bool,
+    /// Compute and check everything, print the plan, write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Ask no questions
+    #[arg(short, long)]
+    yes: bool,
+    /// Say less
+    #[arg(short, long)]
+    quiet: bool,
+    /// Say more; twice: still more
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+    /// Show progress on standard error: auto, always, never, json (one object a line)
+    #[arg(long, value_name = "WHEN", hide_possible_values = true)]
+    progress: Option<ProgressWhen>,
+    /// Upper bound of working memory [default: 512M]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<Len>,
+    /// A parent of the image, where it does not lie in the image's folder; may be repeated
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    parent: Vec<PathBuf>,
+    /// A folder where parents may be found besides the image's own; may be repeated
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    parent_dir: Vec<PathBuf>,
+    /// Worker threads [default: all cores]
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Use colours: auto, always, never; NO_COLOR is honoured
+    #[arg(long, value_name = "WHEN", hide_possible_values = true)]
+    color: Option<ColorWhen>,
+    /// Format of the image: raw, vhd, qcow2
+    #[arg(short, long, value_name = "FORMAT", value_parser = format(), hide_possible_values = true)]
+    format: Option<Format>,
+}
+
+impl Typed {
+    /// Adds what was typed further on: it wins where only one value is possible.
+    pub(super) fn then(mut self, later: Self) -> Self {
+        self.parent.extend(later.parent);
+        self.parent_dir.extend(later.parent_dir);
+        Self {
+            json: self.json | later.json,
+            dry_run: self.dry_run | later.dry_run,
+            yes: self.yes | later.yes,
+            quiet: self.quiet | later.quiet,
+            verbose: self.verbose.saturating_add(later.verbose),
+            progress: later.progress.or(self.progress),
+            memory: later.memory.or(self.memory),
+            parent: self.parent,
+            parent_dir: self.parent_dir,
+            threads: later.threads.or(self.threads),
+            color: later.color.or(self.color),
+            format: later.format.or(self.format),
+        }
+    }
+}
+
+impl From<Typed> for Globals {
+    fn from(typed: Typed) -> Self {
+        Self {
+            json: typed.json,
+            dry_run: typed.dry_run,
+            yes: typed.yes,
+            quiet: typed.quiet,
+            verbose: typed.verbose,
+            progress: typed.progress.unwrap_or(ProgressWhen::Auto),
+            memory: typed.memory.unwrap_or(Limits::default().memory),
+            parent: typed.parent,
+            parent_dir: typed.parent_dir,
+            threads: typed.threads,
+            color: typed.color.unwrap_or(ColorWhen::Auto),
+            format: typed.format,
+        }
+    }
 }
 
 /// When progress is shown, and how.

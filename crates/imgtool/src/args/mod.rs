@@ -21,34 +21,36 @@ pub use globals::{ColorWhen, Globals, ProgressWhen};
 
 use crate::exit::{Exit, Failure};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{ArgMatches, Args as _, FromArgMatches, Subcommand};
+use globals::Typed;
 use std::ffi::OsString;
 
 /// A whole command line.
-#[derive(Debug, Parser)]
-#[command(
-    name = "imgtool",
-    version,
-    about = "Grows, checks and reads disk images, offline and without root",
-    after_help = "Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 refused, 4 damaged input, 5 the system \
-                  failed, 6 run `imgtool recover`, 7 foreign change, 130 interrupted.",
-    subcommand_required = true,
-    disable_help_subcommand = false,
-    max_term_width = 100
-)]
+#[derive(Clone, Debug)]
 pub struct Args {
     /// What goes for every command.
-    #[command(flatten)]
     pub globals: Globals,
     /// The command.
-    #[command(subcommand)]
     pub command: Command,
 }
 
 /// The command line as data: for man pages and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    Args::command()
+    let program = clap::Command::new("imgtool")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Grows, checks and reads disk images, offline and without root")
+        .after_help(
+            "Exit status: 0 done, 1 the answer is no, 2 wrong usage, 3 refused, 4 damaged input, 5 the system failed, \
+             6 run `imgtool recover`, 7 foreign change, 130 interrupted.",
+        )
+        .max_term_width(100);
+    with_globals(Command::augment_subcommands(program).subcommand_required(true))
+}
+
+/// Adds the global options to a command and to everything below it.
+fn with_globals(command: clap::Command) -> clap::Command {
+    Typed::augment_args(command.arg_required_else_help(false)).mut_subcommands(with_globals)
 }
 
 /// What came of reading a command line.
@@ -65,7 +67,7 @@ pub enum Parsed {
 /// # Errors
 /// Where it is not one, with what would be.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Parsed, Failure> {
-    match Args::try_parse_from(argv) {
+    match command().try_get_matches_from(argv).and_then(|matches| Args::from_matches(&matches)) {
         Ok(args) => {
             args.contradictions()?;
             Ok(Parsed::Run(Box::new(args)))
@@ -84,8 +86,21 @@ pub fn wants_json(argv: &[OsString]) -> bool {
 }
 
 impl Args {
+    fn from_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut typed = Typed::default();
+        let mut level = Some(matches);
+        while let Some(matches) = level {
+            typed = typed.then(Typed::from_arg_matches(matches)?);
+            level = matches.subcommand().map(|(_, below)| below);
+        }
+        Ok(Self { globals: typed.into(), command: Command::from_arg_matches(matches)? })
+    }
+
     /// What the grammar alone cannot refuse.
     fn contradictions(&self) -> Result<(), Failure> {
+        if self.globals.quiet && self.globals.verbose > 0 {
+            return Err(Failure::usage("-q and -v contradict each other"));
+        }
         match &self.command {
             Command::Create(create) if self.globals.format.is_some() && create.backing.is_none() => {
                 Err(Failure::usage("-f tells the format of BASE, and there is none")

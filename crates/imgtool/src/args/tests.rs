@@ -69,6 +69,7 @@ fn repeated_globals_add_up_on_both_sides() {
     let globals = args("--parent a --parent b -v info x --parent c -v").globals;
     assert_eq!(globals.parent, [PathBuf::from("a"), "b".into(), "c".into()]);
     assert_eq!(globals.verbose, 2);
+    assert_eq!(args("--memory 1G info a --memory 2G").globals.memory, Len::gib(2));
 }
 
 #[test]
@@ -101,6 +102,7 @@ fn the_other_commands() {
 fn refusals() {
     for (line, part) in [
         ("", "subcommand"),
+        ("fs", "subcommand"),
         ("grow", "<IMAGE> <SIZE>"),
         ("grow a", "<SIZE>"),
         ("grow a 10", "for 10 GiB write 10G"),
@@ -111,7 +113,8 @@ fn refusals() {
         ("grow a 1G --disk-only -p 1", "cannot be used with"),
         ("grow a 1G -f vmdk", "'vmdk'"),
         ("info a --check", "unexpected argument"),
-        ("info a -q -v", "cannot be used with"),
+        ("info a -q -v", "contradict"),
+        ("-q info a -v", "contradict"),
         ("info a -j 0", "0 is not in 1..=1024"),
         ("info a --memory 5", "less than 1 MiB"),
         ("create a", "SIZE"),
