@@ -82,6 +82,18 @@ macro_rules! forward_read_at {
 }
 forward_read_at!(&T, &mut T);
 
+impl<T: ReadAt + Send + ?Sized> ReadAt for std::sync::Arc<T> {
+    fn len(&self) -> Len {
+        (**self).len()
+    }
+    fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
+        (**self).read_at(at, buf)
+    }
+    fn extents(&self, within: Span) -> Result<ExtentMap> {
+        (**self).extents(within)
+    }
+}
+
 impl<T: ReadAt + Send + ?Sized> ReadAt for Box<T> {
     fn len(&self) -> Len {
         (**self).len()

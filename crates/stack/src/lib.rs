@@ -1,3 +1,27 @@
-//! Layers on top of each other: discover, select, plan, check.
+//! Layers on top of each other.
+//!
+//! ```text
+//! file ─ container ─ virtual disk ─ table ─ volume ─ filesystem
+//! ```
+//!
+//! [`discover`] walks down and gives a [`Layout`]; [`select`](select::select) finds the volume that is meant;
+//! [`grow`] stages one change of all layers in an overlay over the file and checks what it has made. Nothing here
+//! opens a file: the layers below are reached through `ReadAt`, and a container's parent is handed in.
 
+pub mod check;
+pub mod content;
+pub mod error;
+pub mod grow;
+pub mod guest;
+pub mod layout;
 pub mod place;
+pub mod select;
+pub mod target;
+
+pub use content::Content;
+pub use error::Error;
+pub use layout::{ExtFacts, Layout, Volume, VolumeId, discover};
+pub use place::Place;
+
+/// The result of work on several layers.
+pub type Result<T> = std::result::Result<T, Error>;
