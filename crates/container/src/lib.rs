@@ -7,8 +7,11 @@
 pub mod chain;
 pub mod error;
 pub mod format;
+pub mod probe;
 pub mod qcow2;
+pub mod raw;
 pub mod status;
+pub mod vhd;
 
 pub use chain::{Parent, ParentRef};
 pub use error::{Error, Result};
