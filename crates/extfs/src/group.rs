@@ -4,7 +4,7 @@
 //!    seals them.
 //! 2. [`Groups::get`] gives out only descriptors whose checksum is right and whose places lie in the filesystem; without
 //!    `flex_bg` in their own group.
-//! 3. Flags count only with `uninit_bg` or `metadata_csum`; else they read as 0 and are written as 0.
+//! 3. Flags count only with `uninit_bg` or `metadata_csum`; else they read as 0, and the bits on disk stay as they are.
 
 use crate::csum::{Object, Sums};
 use crate::error::{Error, Part, Result};
@@ -221,7 +221,7 @@ impl Groups {
         Some(Descriptor::of(&raw, self.flags_count))
     }
 
-    /// Replaces a descriptor: its fields in place, then its checksum. Flags are dropped where they do not count.
+    /// Replaces a descriptor: its fields in place, then its checksum. Flags stay where they do not count.
     ///
     /// # Errors
     /// Where there is no such group.
@@ -231,7 +231,8 @@ impl Groups {
         let bytes = range.and_then(|range| self.bytes.get_mut(range));
         let bytes = bytes.ok_or(Error::broken(Part::Descriptor(group), "there is no such group"))?;
         let Some(mut raw) = head(bytes) else { return Ok(()) };
-        Descriptor { flags: if flags_count { desc.flags } else { 0 }, ..*desc }.store(&mut raw);
+        let flags = if flags_count { desc.flags } else { raw.bg_flags.get() };
+        Descriptor { flags, ..*desc }.store(&mut raw);
         for (to, from) in bytes.iter_mut().zip(raw.as_bytes()) {
             *to = *from;
         }
