@@ -1,7 +1,7 @@
 //! After an interruption: to the old state or to the new one, whichever is whole.
 //!
-//! 1. Each home sector is old, new, or foreign. One foreign sector, and nothing is written.
-//! 2. One new sector (or a file already shortened) proves that the fresh writes are durable: forward.
+//! 1. Each home sector is old, new, torn (zeros), or foreign. One foreign sector, and nothing is written.
+//! 2. One new or torn sector (or a file already shortened) proves that the fresh writes are durable: forward.
 //! 3. Else the fresh ranges decide, read from the medium and not from the cache, because a failed flush leaves pages
 //!    that look written: all digests right, forward; one wrong, back.
 //! 4. Back means zeroing fresh ranges inside the old length and cutting the file; what lies there must be zeros or ours.
@@ -85,6 +85,7 @@ pub(crate) fn home_state(dev: &dyn ReadAt, journal: &Journal) -> Result<State> {
             match (sum(is) == old, is == will) {
                 (true, _) => {}
                 (false, true) => begun = true,
+                (false, false) if is.iter().all(|&byte| byte == 0) => begun = true,
                 (false, false) => foreign.insert(part),
             }
         }

@@ -7,4 +7,5 @@ pub mod files;
 pub mod images;
 pub mod kernel;
 pub mod oracle;
+pub mod sim;
 pub mod tool;
