@@ -78,3 +78,33 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Parsed, parse};
+    use ondisk::Len;
+
+    fn session(line: &str) -> Session {
+        match parse(line.split(' ').map(Into::into)) {
+            Ok(Parsed::Run(args)) => Session::new(args.globals),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn limits_follow_the_options() {
+        let told = session("imgtool info a -j 3 --memory 64M");
+        assert_eq!((told.cx().limits.threads, told.cx().limits.memory), (3, Len::mib(64)));
+        let silent = session("imgtool info a");
+        assert_eq!(silent.limits.threads, std::thread::available_parallelism().unwrap().get());
+        assert!(silent.cx().now > 1_600_000_000);
+    }
+
+    #[test]
+    fn no_question_where_it_is_answered_or_nothing_is_written() {
+        for line in ["imgtool grow a 1G -y", "imgtool grow a 1G -n"] {
+            assert_eq!(session(line).confirm("go on?"), Ok(()));
+        }
+    }
+}

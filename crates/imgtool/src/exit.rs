@@ -12,6 +12,7 @@
 
 use ondisk::text::Printable;
 use ondisk::{Class, Classified};
+use serde::Serialize;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -88,6 +89,20 @@ pub struct Failure {
     help: Vec<String>,
 }
 
+#[derive(Serialize)]
+struct Wrapped<'a> {
+    error: Document<'a>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    code: u8,
+    kind: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
 impl Failure {
     /// A failure in our own words.
     pub fn new(exit: Exit, kind: &'static str, message: impl AsRef<str>) -> Self {
@@ -151,15 +166,9 @@ impl Failure {
     /// The document for `--json`.
     #[must_use]
     pub fn document(&self) -> String {
-        let mut error = serde_json::json!({
-            "code": self.exit.code(),
-            "kind": self.kind,
-            "message": self.message,
-        });
-        if let (false, Some(fields)) = (self.help.is_empty(), error.as_object_mut()) {
-            fields.insert("help".to_owned(), self.help.join("\n").into());
-        }
-        serde_json::json!({ "error": error }).to_string()
+        let help = (!self.help.is_empty()).then(|| self.help.join("\n"));
+        let error = Document { code: self.exit.code(), kind: self.kind, message: &self.message, help };
+        serde_json::to_string(&Wrapped { error }).unwrap_or_default()
     }
 
     /// The lines for people.
@@ -178,6 +187,21 @@ impl Failure {
             let _ = writeln!(io::stdout(), "{}", self.document());
         }
         let _ = io::stderr().write_all(self.lines().as_bytes());
+    }
+}
+
+/// Says which file an error is about.
+pub trait Of<T> {
+    /// The value, or the failure that concerns the file `name`.
+    ///
+    /// # Errors
+    /// Those of the result itself.
+    fn of(self, name: &Path) -> Result<T, Failure>;
+}
+
+impl<T, E: Classified> Of<T> for Result<T, E> {
+    fn of(self, name: &Path) -> Result<T, Failure> {
+        self.map_err(|error| Failure::of(name, &error))
     }
 }
 

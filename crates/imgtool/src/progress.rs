@@ -161,14 +161,8 @@ impl Work {
     }
 
     fn new_bar(&self) -> ProgressBar {
-        let template = match self.total {
-            Total::Bytes(_) => {
-                "{msg} {wide_bar} {percent}% {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}"
-            }
-            Total::Count(_) => "{msg} {wide_bar} {percent}% {pos}/{len} {eta}",
-            Total::Unknown => "{msg} {spinner} {pos}",
-        };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(template(self.total))
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         ProgressBar::with_draw_target(self.size(), ProgressDrawTarget::stderr_with_hz(10))
             .with_style(style)
             .with_message(self.name.clone())
@@ -197,6 +191,14 @@ impl std::fmt::Display for Work {
             Total::Count(n) => write!(f, "{done} of {n}"),
             Total::Unknown => write!(f, "{done}"),
         }
+    }
+}
+
+const fn template(total: Total) -> &'static str {
+    match total {
+        Total::Bytes(_) => "{msg} {wide_bar} {percent}% {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+        Total::Count(_) => "{msg} {wide_bar} {percent}% {pos}/{len} {eta}",
+        Total::Unknown => "{msg} {spinner} {pos}",
     }
 }
 
@@ -237,6 +239,13 @@ mod tests {
         let meter = meter(Style::Silent);
         let _task = meter.task("read", Total::Count(0));
         assert_eq!(meter.line(), "read: 100 %, 0 of 0");
+    }
+
+    #[test]
+    fn templates_are_well_formed() {
+        for total in [Total::Bytes(Len::mib(1)), Total::Count(3), Total::Unknown] {
+            assert!(ProgressStyle::with_template(template(total)).is_ok(), "{total:?}");
+        }
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub struct Globals {
     pub format: Option<Format>,
 }
 
-/// The same options as typed at one level: before the command, or after it. (The parser's own notion of global options
-/// would keep the values of one level only.)
+// The same options as typed at one level: before the command, or after it. (The parser's own notion of global options
+// would keep the values of one level only. No doc comment: it would become the help text of every command.)
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Typed {
