@@ -13,7 +13,7 @@ use rustix::fs::{
     CWD, FallocateFlags, FileType, Mode, SeekFrom, XattrFlags, makedev, mknodat, seek, setxattr,
 };
 
-use crate::oracle::{Mount, assert_clean, ext_at};
+use crate::oracle::{Mount, assert_clean};
 use crate::tool::{copy_sparse, done, output, run, said, tool};
 
 /// A set of features as a distribution or an administrator would choose it.
@@ -202,19 +202,11 @@ fn cached(flavor: &Flavor, len: Len, fill: Fill) -> PathBuf {
 }
 
 fn build(flavor: &Flavor, len: Len, fill: Fill, image: &Path) {
-    File::create(image).and_then(|file| file.set_len(len.get())).expect("a sparse file");
     let tree = tempfile::tempdir().expect("a temporary folder");
-    let mut mke2fs = tool("mke2fs");
-    mke2fs.env("E2FSPROGS_FAKE_TIME", "1700000000").args(flavor.args());
     if fill != Fill::Empty {
         plant(tree.path());
-        mke2fs.arg("-d").arg(tree.path());
     }
-    done(mke2fs.arg(ext_at(image, Offset::ZERO)));
-    if flavor.features[1].contains("quota") {
-        // mke2fs counts before it copies the tree; the checker counts again.
-        output("e2fsck", ["-fy".as_ref(), image.as_os_str()]);
-    }
+    format(flavor, len, (fill != Fill::Empty).then_some(tree.path()), image);
     if fill == Fill::Lived && flavor.mounts {
         live(Mount::read_write(image).path(), flavor.block.into());
     }
@@ -223,6 +215,22 @@ fn build(flavor: &Flavor, len: Len, fill: Fill, image: &Path) {
     std::fs::rename(image, &dense).expect("the cache renames");
     copy_sparse(&dense, image);
     std::fs::remove_file(dense).expect("the cache removes");
+}
+
+/// Makes a filesystem that holds a tree of files of the caller's choice.
+///
+/// # Panics
+/// Where mke2fs fails.
+pub fn format(flavor: &Flavor, len: Len, tree: Option<&Path>, image: &Path) {
+    File::create(image).and_then(|file| file.set_len(len.get())).expect("a sparse file");
+    let mut mke2fs = tool("mke2fs");
+    mke2fs.env("E2FSPROGS_FAKE_TIME", "1700000000").args(flavor.args());
+    mke2fs.args(tree.map(|tree| ["-d".as_ref(), tree.as_os_str()]).into_iter().flatten());
+    done(mke2fs.arg(image));
+    if flavor.features[1].contains("quota") {
+        // mke2fs counts before it copies the tree; the checker counts again.
+        output("e2fsck", ["-fy".as_ref(), image.as_os_str()]);
+    }
 }
 
 /// Bytes that do not compress and differ from file to file, the same each time.
@@ -292,7 +300,7 @@ fn special(root: &Path) {
     for (name, kind, device) in nodes {
         mknodat(CWD, root.join(name), kind, Mode::from_raw_mode(0o640), device).expect("a device (as root)");
     }
-    OpenOptions::new().write(true).create(true).mode(0o600).open(root.join("setuid")).expect("a file");
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(root.join("setuid")).expect("a file");
     chown(root.join("setuid"), Some(70000), Some(80000)).expect("a large owner (as root)");
     std::fs::set_permissions(root.join("setuid"), PermissionsExt::from_mode(0o4751)).expect("its mode");
     chown(root.join("home/user"), Some(1000), Some(1000)).expect("an owner (as root)");
