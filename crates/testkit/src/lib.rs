@@ -4,6 +4,7 @@
 //! installs all of them.
 
 pub mod files;
+pub mod guest;
 pub mod images;
 pub mod kernel;
 pub mod oracle;
