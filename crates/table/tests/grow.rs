@@ -1,6 +1,7 @@
 //! Growing, against `sfdisk` and `sgdisk`.
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
+#[allow(dead_code, reason = "shared with the other test binaries")]
 mod support;
 
 use ondisk::{Class, Classified, Len, Offset};
