@@ -123,6 +123,9 @@ pub enum Error {
         /// What.
         what: &'static str,
     },
+    /// A sound filesystem that will not be resized.
+    #[error(transparent)]
+    Resize(#[from] crate::resize::Refusal),
     /// No such file in the filesystem.
     #[error("{path}: no such file in the filesystem")]
     NotFound {
@@ -172,6 +175,7 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::Disk(inner) => inner.class(),
+            Self::Resize(inner) => inner.class(),
             Self::Magic { .. } | Self::Features(_) | Self::Unsupported { .. } => Class::Unsupported,
             Self::ReadOnlyFeatures(_) => Class::Unsupported,
             Self::Checksum { .. } | Self::Field { .. } | Self::Broken { .. } => Class::Corrupt,
@@ -182,6 +186,7 @@ impl Classified for Error {
     fn help(&self) -> Option<String> {
         match self {
             Self::Disk(inner) => inner.help(),
+            Self::Resize(inner) => inner.help(),
             Self::Features(bits) if bits.has(Incompat::JOURNAL_DEV) => {
                 Some("this is the external journal of a filesystem, not a filesystem".to_owned())
             }

@@ -18,6 +18,7 @@ pub mod geom;
 pub mod group;
 pub mod layout;
 pub mod read;
+pub mod resize;
 pub mod sb;
 pub mod unit;
 

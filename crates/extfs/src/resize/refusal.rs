@@ -4,7 +4,7 @@ use crate::unit::BlockCount;
 use ondisk::{Class, Classified};
 
 /// Why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The journal holds changes that are not yet in place.
     #[error("the journal must be replayed first (needs_recovery is set)")]
@@ -19,10 +19,10 @@ pub enum Refusal {
     #[error("the filesystem was not unmounted cleanly")]
     NotUnmounted,
     /// Multiple mount protection says that somebody has it.
-    #[error("multiple mount protection (mmp) says that the filesystem is in use: sequence {sequence:#x}")]
+    #[error("multiple mount protection (mmp) says that {by} uses the filesystem")]
     Mounted {
-        /// `mmp_seq`.
-        sequence: u32,
+        /// Who, made printable.
+        by: String,
     },
     /// That would be a shrink.
     #[error("{want} blocks are fewer than the filesystem has ({have})")]

@@ -1,0 +1,143 @@
+//! Making a filesystem larger while nobody has it mounted.
+//!
+//! ```text
+//! old   [head 0 …][group 1 …] … [last group, cut]
+//! new   [head 0 …][group 1 …] … [last group, whole ][first new group: head, pack][head] … [last group, cut]
+//!        └ home: descriptors,     └ home: bitmap     └ fresh
+//!          reserve, superblock
+//! ```
+//!
+//! 1. Nothing that the old state refers to is written before the commit point: fresh is what lies behind the old end,
+//!    and the copies of reserved descriptor blocks in backup groups, which have no content before.
+//! 2. No guest data moves, and no head changes its length.
+//! 3. [`plan_grow`] decides and verifies; [`GrowPlan::apply`] only writes.
+//! 4. What the change relies on is verified before: superblock, all descriptors, the bitmaps that change, the resize
+//!    inode to its last pointer, and that no two structures share a block.
+
+mod apply;
+mod owners;
+mod place;
+mod plan;
+mod refusal;
+mod reserve;
+mod size;
+
+pub use place::Pack;
+pub use plan::plan_grow;
+pub use refusal::Refusal;
+pub use reserve::Reserve;
+pub use size::blocks_on;
+
+use crate::geom::{Backups, Geometry};
+use crate::unit::{BlockCount, GroupNo};
+use ondisk::num::to_u64;
+use ondisk::size::Human;
+use std::ops::Range;
+
+/// What the filesystem itself cannot tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GrowOptions {
+    /// Its boot loader reads only descriptors in the classic place (GRUB legacy): do not convert to `meta_bg`.
+    pub legacy_boot: bool,
+}
+
+/// What is free in all groups together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Free clusters (blocks without `bigalloc`).
+    pub free_clusters: u64,
+    /// Free inodes.
+    pub free_inodes: u64,
+}
+
+/// A change of the block bitmap of an old group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEdit {
+    /// Which.
+    pub group: GroupNo,
+    /// Bits that become free, besides those that the group is longer by.
+    pub freed: Vec<Range<u32>>,
+    /// Free clusters that it gains in all.
+    pub gained: u32,
+}
+
+/// Everything that a grow will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrowPlan {
+    /// The numbers before.
+    pub old: Geometry,
+    /// The numbers afterwards.
+    pub new: Geometry,
+    /// What is free before, by the descriptors.
+    pub before: Count,
+    /// What is free afterwards.
+    pub after: Count,
+    /// Blocks held back for root afterwards.
+    pub held_back: BlockCount,
+    /// `s_overhead_clusters` afterwards.
+    pub overhead: u32,
+    /// Where the bitmaps and tables of the new groups go.
+    pub packs: Vec<Pack>,
+    /// Bitmaps of old groups that change.
+    pub edits: Vec<GroupEdit>,
+    /// What happens to the resize inode.
+    pub reserve: Reserve,
+    /// What was found odd and will be right afterwards.
+    pub notes: Vec<String>,
+}
+
+impl GrowPlan {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.old == self.new
+    }
+
+    /// Whether the filesystem becomes one with `meta_bg`.
+    #[must_use]
+    pub const fn converts_to_meta_bg(&self) -> bool {
+        self.old.first_meta_bg.is_none() && self.new.first_meta_bg.is_some()
+    }
+
+    /// The plan for people.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        let (old, new) = (&self.old, &self.new);
+        if self.is_empty() {
+            return vec![format!("the filesystem keeps its {} blocks", old.blocks)];
+        }
+        let len = |geom: &Geometry| Human(geom.block_size.len_of(geom.blocks).unwrap_or_default()).to_string();
+        let mut said = vec![
+            format!("blocks: {} ({}) to {} ({})", old.blocks, len(old), new.blocks, len(new)),
+            format!("groups: {} to {}; inodes: {} to {}", old.groups(), new.groups(), old.inodes(), new.inodes()),
+        ];
+        if !self.packs.is_empty() {
+            let tables = u64::from(new.groups().saturating_sub(old.groups())).saturating_mul(new.table_blocks().0);
+            said.push(format!(
+                "bitmaps and {tables} blocks of inode tables of the new groups lie in {} packs",
+                to_u64(self.packs.len())
+            ));
+        }
+        if old.desc_blocks() != new.desc_blocks() {
+            said.push(format!("descriptor blocks: {} to {}", old.desc_blocks(), new.desc_blocks()));
+        }
+        match self.reserve {
+            Reserve::Changed { .. } if old.reserved_gdt != new.reserved_gdt => {
+                said.push(format!("descriptor blocks in reserve: {} to {}", old.reserved_gdt, new.reserved_gdt));
+            }
+            Reserve::Changed { .. } => said.push("the resize inode lists the new backup groups".to_owned()),
+            Reserve::Dropped { .. } => said.push("the resize inode is given up (feature resize_inode)".to_owned()),
+            Reserve::Same => {}
+        }
+        if self.converts_to_meta_bg() {
+            said.push("further descriptor blocks lie in their own groups (feature meta_bg)".to_owned());
+        }
+        if let (Backups::Sparse2(from), Backups::Sparse2(to)) = (old.backups, new.backups)
+            && from != to
+        {
+            said.push(format!("backup groups: {} and {} to {} and {}", from[0], from[1], to[0], to[1]));
+        }
+        said.extend(self.notes.iter().cloned());
+        said
+    }
+}

@@ -1,0 +1,174 @@
+//! Deciding everything about a grow.
+
+use super::owners::{Owners, bits};
+use super::place::packs;
+use super::reserve::{self, Reserve};
+use super::{Count, GroupEdit, GrowOptions, GrowPlan, Refusal, size};
+use crate::error::{Error, Part, Result};
+use crate::feature::Incompat;
+use crate::geom::Geometry;
+use crate::read::{Ext, MmpState};
+use crate::unit::{BlockCount, BlockNo, GroupNo, InodeNo};
+use disk::ReadAt;
+use ondisk::num::{low32, to_u64};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Plans to grow a filesystem to `to` blocks, or to as many of them as it can use.
+///
+/// # Errors
+/// Where the filesystem is in use or dirty, damaged where the change relies on it, or cannot be made that large.
+pub fn plan_grow<D: ReadAt>(fs: &Ext<D>, to: BlockCount, options: GrowOptions) -> Result<GrowPlan> {
+    settled(fs)?;
+    let (old, new) = (fs.geom().clone(), size::choose(fs.sb(), to, options.legacy_boot)?);
+    let owners = Owners::of(fs)?;
+    let reserve = reserve::plan(fs, &new)?;
+    let per_flex = match fs.sb().raw().s_log_groups_per_flex {
+        log if fs.sb().incompat().has(Incompat::FLEX_BG) => 1_u64.checked_shl(log.into()).unwrap_or(u64::MAX),
+        _ => 1,
+    };
+    let packs = packs(&new, old.groups()..new.groups(), per_flex);
+    let edits = edits(fs, &owners, &new, &freed(&old, &new, &reserve))?;
+    let (before, mut after) = counts(fs)?;
+    for edit in &edits {
+        after.free_clusters = after.free_clusters.saturating_add(edit.gained.into());
+    }
+    for (pack, group) in packs.iter().flat_map(|pack| pack.groups.clone().map(move |g| (pack, GroupNo(g)))) {
+        after.free_clusters = after.free_clusters.saturating_add(pack.free_clusters(group, &new).into());
+        after.free_inodes = after.free_inodes.saturating_add(new.inodes_per_group.into());
+    }
+    let notes = notes(fs);
+    let mut plan = GrowPlan { old, new, before, after, held_back: BlockCount(0), overhead: 0, packs, edits, reserve, notes };
+    plan.held_back = scaled(fs.sb().reserved_blocks(), &plan);
+    plan.overhead = overhead(fs.sb().raw().s_overhead_clusters.get(), &plan);
+    Ok(plan)
+}
+
+/// Whether what is on disk is the whole truth, and nobody else is at it.
+fn settled<D: ReadAt>(fs: &Ext<D>) -> Result<()> {
+    let sb = fs.sb();
+    sb.writable()?;
+    let refusal = match () {
+        () if sb.needs_recovery() => Some(Refusal::Replay),
+        () if sb.has_errors() => Some(Refusal::Errors),
+        () if sb.has_orphans() => Some(Refusal::Orphans),
+        () if !sb.is_valid_state() => Some(Refusal::NotUnmounted),
+        () => None,
+    };
+    if let Some(refusal) = refusal {
+        return Err(refusal.into());
+    }
+    match fs.mmp()? {
+        MmpState::Clean => Ok(()),
+        MmpState::Checking => Err(Refusal::Mounted { by: "a checker".to_owned() }.into()),
+        MmpState::Mounted { node, .. } => {
+            Err(Refusal::Mounted { by: ondisk::text::Printable(&node).to_string() }.into())
+        }
+    }
+}
+
+/// The counts of the old state, as the descriptors have them; twice, the second to be added to.
+fn counts<D: ReadAt>(fs: &Ext<D>) -> Result<(Count, Count)> {
+    let mut count = Count { free_clusters: 0, free_inodes: 0 };
+    for group in fs.geom().all_groups() {
+        let desc = fs.groups().get(group)?;
+        count.free_clusters = count.free_clusters.saturating_add(desc.free_clusters.into());
+        count.free_inodes = count.free_inodes.saturating_add(desc.free_inodes.into());
+    }
+    Ok((count, count))
+}
+
+/// Blocks of the old state that nobody needs any more.
+fn freed(old: &Geometry, new: &Geometry, reserve: &Reserve) -> Vec<Range<BlockNo>> {
+    let mut freed = Vec::new();
+    for group in old.backup_groups().filter(|&group| !new.has_super(group)) {
+        let head = old.first_block(group);
+        freed.push(head..head.plus(old.head_blocks(group).0));
+    }
+    if let Reserve::Dropped { dind } = *reserve {
+        freed.push(dind..dind.plus(1));
+    }
+    freed
+}
+
+/// What changes in the bitmaps of old groups: blocks become free, and the last group becomes longer.
+fn edits<D: ReadAt>(
+    fs: &Ext<D>,
+    owners: &Owners,
+    new: &Geometry,
+    freed: &[Range<BlockNo>],
+) -> Result<Vec<GroupEdit>> {
+    let old = fs.geom();
+    let mut ranges: BTreeMap<GroupNo, Vec<Range<u32>>> = BTreeMap::new();
+    let last = old.last_group();
+    if new.clusters_in(last) != old.clusters_in(last) || fs.groups().get(last)?.block_uninit() {
+        ranges.entry(last).or_default();
+    }
+    for blocks in freed {
+        let group = old.group_of(blocks.start).ok_or(Error::broken(
+            Part::MapBlock(InodeNo::RESIZE, blocks.start),
+            "lies outside the filesystem",
+        ))?;
+        ranges.entry(group).or_default().push(freeable(old, owners, group, blocks));
+    }
+    let mut edits = Vec::new();
+    for (group, freed) in ranges {
+        let bitmap = owners.bitmap(fs, group)?;
+        if freed.iter().any(|range| bitmap.next(range.start, false) < range.end) {
+            return Err(Error::broken(Part::BlockBitmap(group), "says that blocks in use are free"));
+        }
+        let grown = new.clusters_in(group).0.saturating_sub(old.clusters_in(group).0);
+        let gained = freed.iter().map(|range| u64::from(range.end.saturating_sub(range.start)));
+        let gained = low32(gained.fold(grown, u64::saturating_add));
+        edits.push(GroupEdit { group, freed, gained });
+    }
+    Ok(edits)
+}
+
+/// The bits of blocks that become free: of a cluster shared with other metadata, none.
+fn freeable(old: &Geometry, owners: &Owners, group: GroupNo, blocks: &Range<BlockNo>) -> Range<u32> {
+    let all = bits(old, group, blocks.clone());
+    let shared = |bit: u32| {
+        let start = old.block_of_bit(group, bit);
+        let end = start.plus(old.cluster_ratio());
+        !owners.avoid(start..blocks.start.max(start)) || !owners.avoid(blocks.end.min(end)..end)
+    };
+    let first = if shared(all.start) { all.start.saturating_add(1) } else { all.start };
+    let end = all.end.saturating_sub(1);
+    let end = if end >= first && shared(end) { end } else { all.end };
+    first..end.max(first)
+}
+
+/// Blocks held back for root: the same share as before.
+fn scaled(reserved: BlockCount, plan: &GrowPlan) -> BlockCount {
+    let (old, new) = (u128::from(plan.old.blocks.0), u128::from(plan.new.blocks.0));
+    let scaled = u128::from(reserved.0).saturating_mul(new).checked_div(old).unwrap_or_default();
+    BlockCount(u64::try_from(scaled).unwrap_or(u64::MAX).min(plan.new.blocks.0))
+}
+
+/// `s_overhead_clusters`, to which a grow adds whatever it takes; 0 stays 0 and means that the kernel counts.
+fn overhead(old: u32, plan: &GrowPlan) -> u32 {
+    let used = |geom: &Geometry, count: Count| {
+        let clusters: u64 = geom.blocks.0.div_ceil(geom.cluster_ratio());
+        clusters.saturating_sub(count.free_clusters)
+    };
+    let (before, after) = (used(&plan.old, plan.before), used(&plan.new, plan.after));
+    match old {
+        0 => 0,
+        old => low32(u64::from(old).saturating_add(after).saturating_sub(before).min(u64::from(u32::MAX))),
+    }
+}
+
+/// What is odd, and will be right afterwards.
+fn notes<D: ReadAt>(fs: &Ext<D>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for group in fs.geom().backup_groups() {
+        match fs.sb().read_backup(fs.disk(), group) {
+            Ok(backup) if backup.geom() == fs.geom() && backup.uuid() == fs.sb().uuid() => {}
+            Ok(_) => notes.push(format!("group {group}: the backup superblock differs; it is written anew")),
+            Err(error) => notes.push(format!("{error}; it is written anew")),
+        }
+    }
+    debug_assert!(to_u64(notes.len()) <= u64::from(fs.geom().groups()), "one for each backup at most");
+    notes
+}
