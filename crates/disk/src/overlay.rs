@@ -252,7 +252,7 @@ impl<'b> Overlay<'b> {
                 let run = run.advanced(part.start().since(start).unwrap_or_default());
                 match run {
                     Run::Zero => self.emit_zeros(part, change)?,
-                    Run::Copy(from) => self.emit_moves(part, from, change)?,
+                    Run::Copy(from) => self.emit_copy(part, from, change)?,
                 }
             }
         }
@@ -264,6 +264,20 @@ impl<'b> Overlay<'b> {
             let write = |part: Span| Write { at: part.start(), data: Data::Zero(part.len()) };
             change.fresh.extend(self.fresh.intersect(data).map(write));
             change.home.extend(self.fresh.gaps(data).map(write));
+        }
+        Ok(())
+    }
+
+    /// What copies zeros is a zero.
+    fn emit_copy(&self, span: Span, from: Offset, change: &mut Change) -> Result<()> {
+        let source = Span::new(from, span.len()).unwrap_or_default();
+        for extent in self.base_extents(source)?.rebased(from, span.start()).iter() {
+            if extent.kind.reads_zero() {
+                self.emit_zeros(extent.span, change)?;
+            } else {
+                let ahead = extent.span.start().since(span.start()).unwrap_or_default();
+                self.emit_moves(extent.span, from.checked_add(ahead).unwrap_or(from), change)?;
+            }
         }
         Ok(())
     }
@@ -446,7 +460,8 @@ impl Disk for Overlay<'_> {
 
     fn mark_fresh(&mut self, span: Span) -> Result<()> {
         within(span, self.len)?;
-        self.fresh.extend(whole_sectors(span, self.len));
+        // The rest of a sector behind an odd end was not promised.
+        self.fresh.extend(whole_sectors(span, self.len).and_then(|sectors| sectors.intersect(span)));
         Ok(())
     }
 }
