@@ -126,12 +126,12 @@ fn check_change(change: &Change, base: &Sparse, model: &Model) {
 #[test]
 fn overlay_agrees_with_bytes() {
     let mut moves = 0;
-    for seed in 0..600 {
+    for seed in 0..3000 {
         let mut rng = Rng::new(seed);
         let (base, bytes) = base(&mut rng);
         let mut model = Model { bytes, fresh: SpanSet::new() };
         let mut overlay = Overlay::new(&base, &Limits::default());
-        for _ in 0..30 {
+        for _ in 0..1 + rng.below(30) {
             step(&mut rng, &mut overlay, &mut model);
             compare(&overlay, &model, &mut rng);
         }
