@@ -98,26 +98,40 @@ fn logical_partition_takes_the_extended_one_along() {
 #[test]
 fn logical_partition_between_others() {
     let ours = Image::new(64 * MIB);
-    ours.sfdisk(LOGICAL);
-    let limit = ours.table().limit(5, len(64 * MIB)).unwrap();
+    ours.sfdisk(LOGICAL).sfdisk_grow(7);
+    let table = ours.table();
+    let limit = table.limit(5, len(64 * MIB)).unwrap();
     assert_eq!(limit.end, Offset::new(14336 * 512), "the next EBR");
-    let expect = ours.dump_with(5, 4096, None);
-    assert!(plan_grow_partition(&ours.table(), 5, To::Max, len(64 * MIB)).unwrap().is_empty());
-    // Behind a gap, with the last one taken away, the middle one grows within the extended partition.
-    ours.tool("sfdisk", &["--quiet", "--delete"], "").clear();
-    ours.sfdisk(LOGICAL);
-    assert_eq!(
-        ours.dump().lines().filter(|l| l.contains("type")).count(),
-        expect.lines().filter(|l| l.contains("type")).count()
+    assert_eq!(limit.behind.unwrap().number, 6);
+    assert!(plan_grow_partition(&table, 5, To::Max, len(128 * MIB)).unwrap().is_empty());
+    let theirs = ours.copy();
+    theirs.set_len(128 * MIB).sfdisk_grow(2);
+    ours.grow(2, To::Max, 128 * MIB).assert_clean();
+    assert_eq!(ours.dump(), theirs.dump());
+    assert_same(&ours, &theirs, 0, 64 << 20);
+}
+
+#[test]
+fn logical_partition_before_a_primary_one() {
+    let ours = Image::new(64 * MIB);
+    ours.sfdisk(
+        "label: dos\nstart=8192,size=40960,type=f\nstart=65536,size=4096,type=82\n\nstart=2048,size=4096\n\
+         start=10240,size=4096\nstart=16384,size=4096\n",
     );
-    ours.grow(7, end(49152 * 512), 64 * MIB).assert_clean();
-    let extended = ours.table().partition(2).unwrap().span;
-    assert_eq!(extended.end(), Offset::new(49152 * 512), "no larger than it was");
+    let within = ours.dump_with(6, 40960 - 16384 + 8192, None);
+    ours.grow(6, end(49152 * 512), 64 * MIB).assert_clean();
+    assert_eq!(ours.dump(), within, "the extended partition is large enough");
+    let limit = ours.table().limit(6, len(128 * MIB)).unwrap();
+    assert_eq!(limit.behind.unwrap().to_string(), "partition 2 (swap)");
+    ours.grow(6, To::Max, 128 * MIB).assert_clean();
+    let spans: Vec<_> =
+        [1, 6].map(|number| ours.table().partition(number).unwrap().span.end().get()).to_vec();
+    assert_eq!(spans, [65536 * 512; 2]);
 }
 
 #[test]
 fn gpt_by_sfdisk_becomes_what_sfdisk_makes() {
-    for new in [128 * MIB, 133_333_504, 64 * MIB + 8 * 512, 5 << 40] {
+    for new in [128 * MIB, 133_333_504, 100 * MIB + 700, 64 * MIB + 8 * 512, 5 << 40] {
         let ours = Image::new(64 * MIB);
         ours.sfdisk("label: gpt\n2048,8192,U\n16384,40960,L,*\n");
         let theirs = ours.copy();

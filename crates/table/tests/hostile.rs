@@ -6,9 +6,9 @@
 mod support;
 
 use disk::{Disk, ExtentKind, ExtentMap, Limits, Overlay, ReadAt};
-use ondisk::{Len, Offset, Span, sum::crc32};
+use ondisk::{Len, Offset, Span, SpanSet, sum::crc32};
 use support::Image;
-use table::{Severity, Table, To, plan_grow_disk, plan_grow_partition};
+use table::{Plan, Role, Severity, Table, To, plan_grow_disk, plan_grow_partition};
 
 const LEN: usize = 4 << 20;
 const SECTOR: usize = 512;
@@ -96,6 +96,7 @@ fn exercise(disk: &Memory) -> usize {
             let Ok(plan) = plan else { continue };
             plans += 1;
             assert_eq!(plan.is_empty(), plan.sentences().is_empty() && plan.growth().is_empty());
+            assert_stays_out(&before, &plan);
             let growth = plan.growth().to_vec();
             let mut overlay = Overlay::new(disk, &limits);
             overlay.resize(len).unwrap();
@@ -110,6 +111,16 @@ fn exercise(disk: &Memory) -> usize {
         }
     }
     plans
+}
+
+/// Fresh writes touch nothing that the table refers to, and no write touches a partition.
+fn assert_stays_out(table: &Table, plan: &Plan) {
+    let data = table.partitions().iter().filter(|part| part.role != Role::Extended).map(|part| part.span);
+    let mut taken: SpanSet = data.collect();
+    let (fresh, home) = plan.writes();
+    assert!(home.iter().all(|write| !taken.overlaps(write.span())), "{home:?}");
+    taken.extend(table.metadata().iter());
+    assert!(fresh.iter().all(|write| !taken.overlaps(write.span())), "{fresh:?}");
 }
 
 fn assert_follows(before: &Table, after: &Table, growth: &[table::Growth]) {

@@ -173,7 +173,7 @@ impl Image {
         assert!(text.contains("No errors detected"), "{text}");
         if self.table().kind() == table::Kind::Gpt {
             let text = self.tool("sgdisk", &["--verify"], "");
-            assert!(text.contains("No problems found") && !text.contains("Caution"), "{text}");
+            assert!(text.contains("No problems found") && !text.contains("ERROR"), "{text}");
         }
         self
     }
