@@ -17,7 +17,7 @@ use ondisk::Len;
 use ondisk::size::Human;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A task that is done sooner draws nothing.
@@ -53,7 +53,9 @@ struct Work {
     /// Milliseconds since `begun` when it was last shown.
     shown: AtomicU64,
     style: Style,
-    bar: OnceLock<ProgressBar>,
+    /// Measures from the beginning, and is drawn once patience has run out.
+    bar: ProgressBar,
+    drawn: Once,
 }
 
 impl Meter {
@@ -88,7 +90,8 @@ impl Progress for Meter {
             begun: Instant::now(),
             shown: AtomicU64::new(0),
             style: self.style,
-            bar: OnceLock::new(),
+            bar: new_bar(name, total),
+            drawn: Once::new(),
         });
         self.running.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&work));
         Box::new(Running { work, all: Arc::clone(&self.running) })
@@ -122,21 +125,16 @@ impl Work {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Bytes or things in all, where somebody knows.
-    const fn size(&self) -> Option<u64> {
-        match self.total {
-            Total::Bytes(len) => Some(len.get()),
-            Total::Count(n) => Some(n),
-            Total::Unknown => None,
-        }
-    }
-
     /// Shows the state if it is time to.
     fn show(&self) {
         match self.style {
             Style::Silent => {}
-            Style::Bar if self.begun.elapsed() < PATIENCE => {}
-            Style::Bar => self.bar.get_or_init(|| self.new_bar()).set_position(self.done()),
+            Style::Bar => {
+                if self.begun.elapsed() >= PATIENCE {
+                    self.drawn.call_once(|| self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+                }
+                self.bar.set_position(self.done());
+            }
             Style::Lines if self.is_due(LINE_EVERY) => tell(&self.to_string()),
             Style::Json if self.is_due(JSON_EVERY) => tell(&self.json(false)),
             Style::Lines | Style::Json => {}
@@ -144,9 +142,7 @@ impl Work {
     }
 
     fn end(&self) {
-        if let Some(bar) = self.bar.get() {
-            bar.finish_and_clear();
-        }
+        self.bar.finish_and_clear();
         if self.style == Style::Json {
             tell(&self.json(true));
         }
@@ -160,19 +156,10 @@ impl Work {
             && self.shown.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    fn new_bar(&self) -> ProgressBar {
-        let style = ProgressStyle::with_template(template(self.total))
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::with_draw_target(self.size(), ProgressDrawTarget::stderr_with_hz(10))
-            .with_style(style)
-            .with_message(self.name.clone())
-            .with_elapsed(self.begun.elapsed())
-    }
-
     fn json(&self, finished: bool) -> String {
         let unit = if matches!(self.total, Total::Bytes(_)) { "bytes" } else { "count" };
         serde_json::json!({
-            "task": self.name, "done": self.done(), "total": self.size(), "unit": unit, "finished": finished,
+            "task": self.name, "done": self.done(), "total": size(self.total), "unit": unit, "finished": finished,
         })
         .to_string()
     }
@@ -182,7 +169,7 @@ impl std::fmt::Display for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let done = self.done();
         write!(f, "{}: ", self.name)?;
-        if let Some(size) = self.size() {
+        if let Some(size) = size(self.total) {
             let percent = u128::from(done).saturating_mul(100).checked_div(u128::from(size)).unwrap_or(100);
             write!(f, "{percent} %, ")?;
         }
@@ -192,6 +179,24 @@ impl std::fmt::Display for Work {
             Total::Unknown => write!(f, "{done}"),
         }
     }
+}
+
+/// Bytes or things in all, where somebody knows.
+const fn size(total: Total) -> Option<u64> {
+    match total {
+        Total::Bytes(len) => Some(len.get()),
+        Total::Count(n) => Some(n),
+        Total::Unknown => None,
+    }
+}
+
+/// A bar that is not drawn yet.
+fn new_bar(name: &str, total: Total) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template(template(total)).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(size(total), ProgressDrawTarget::hidden())
+        .with_style(style)
+        .with_message(one_line(name))
 }
 
 const fn template(total: Total) -> &'static str {
