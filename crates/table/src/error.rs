@@ -1,6 +1,7 @@
 //! Errors of partition tables.
 
 use crate::Neighbour;
+use ondisk::size::Human;
 use ondisk::{Class, Classified, Len, Offset};
 
 /// What can go wrong with a partition table.
@@ -71,7 +72,8 @@ pub enum Error {
     },
     /// An MBR has 32 bits for a sector number.
     #[error(
-        "partition {number} can end at {limit} at most, not at {wanted}: an MBR cannot describe more than 2 TiB"
+        "partition {number} can end at {limit} at most, not at {wanted}: an MBR cannot describe more than {}",
+        Human(*.reach)
     )]
     MbrLimit {
         /// Which.
@@ -80,6 +82,8 @@ pub enum Error {
         wanted: Offset,
         /// The last possible end.
         limit: Offset,
+        /// How far the 32 bits reach with sectors of this size.
+        reach: Len,
     },
 }
 

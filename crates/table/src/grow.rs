@@ -13,6 +13,7 @@ use crate::table::{Neighbour, Partition, Raw, Role, Table};
 use crate::{Error, Result};
 use disk::{Data, Write};
 use ondisk::num::{low32, round_down, round_up, to_usize};
+use ondisk::size::Human;
 use ondisk::{Lba, Len, Offset, Sealed, SectorSize, Span, SpanSet};
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U32, U64};
@@ -70,7 +71,8 @@ pub fn plan_grow_partition(table: &Table, number: u32, to: To, disk_len: Len) ->
     };
     if limit.clipped && to == To::Max {
         plan.says.push(format!(
-            "partition {number} stops at byte {end}, the limit of an MBR; `partition to-gpt` lifts it"
+            "partition {number} stops at byte {end}: an MBR cannot describe more than {}; `partition to-gpt` lifts it",
+            Human(mbr_reach(table.sector_size))
         ));
     }
     Ok(plan)
@@ -124,6 +126,10 @@ fn mbr_end(size: SectorSize, disk_len: Len) -> (Offset, bool) {
     (size.offset(Lba(end)).unwrap_or_default(), clipped)
 }
 
+fn mbr_reach(size: SectorSize) -> Len {
+    size.len_of(1 << 32).unwrap_or_default()
+}
+
 fn new_end(part: &Partition, to: To, limit: &Limit, size: SectorSize) -> Result<Offset> {
     let (number, end) = (part.number, part.span.end());
     let wanted = match to {
@@ -132,7 +138,7 @@ fn new_end(part: &Partition, to: To, limit: &Limit, size: SectorSize) -> Result<
         To::End(wanted) => wanted,
     };
     if wanted > limit.end && limit.clipped {
-        return Err(Error::MbrLimit { number, wanted, limit: limit.end });
+        return Err(Error::MbrLimit { number, wanted, limit: limit.end, reach: mbr_reach(size) });
     }
     if wanted > limit.end {
         let behind = limit.behind.filter(|neighbour| neighbour.span.start() < wanted);

@@ -211,6 +211,10 @@ fn sectors_of_4096() {
     ours.grow(2, To::Max, 128 * MIB).assert_clean();
     assert_eq!(ours.dump(), theirs.dump());
     assert_same(&ours, &theirs, 0, 6 * 4096);
+    let partitions = ours.table().partitions().to_vec();
+    ours.write(4096, &[0; 512]);
+    assert_eq!(ours.damage(), ["primary GPT: no GPT signature at sector 1"]);
+    assert_eq!(ours.table().partitions(), partitions, "found from the end, with the same sector size");
     let mbr = Image::new_4k(64 * MIB);
     mbr.sfdisk("label: dos\n256,1024,83,*\n4096,4096,83\n");
     let theirs = mbr.copy();
