@@ -37,7 +37,7 @@ struct Part(u32, u64, u64, Role);
 pub struct Layout {
     /// For messages and look-up.
     pub name: &'static str,
-    /// `dos`, `gpt`, or nothing.
+    /// `dos` or `gpt`.
     label: &'static str,
     /// The size of the disk.
     pub disk: Len,
@@ -215,9 +215,12 @@ impl Layout {
             }
             place(&image, to, at);
         }
-        let core_at = self.part(|role| role == Role::BiosBoot).map_or(1, |part| part.1);
-        if !self.label.is_empty() {
-            install_bios(to, core_at, &prefix);
+        match self.part(|role| role == Role::BiosBoot) {
+            Some(part) => {
+                install_bios(to, part.1, &prefix, &[&MODULES[..], &["biosdisk", "part_gpt"]].concat())
+            }
+            // Before a partition at sector 63 there is only room for what finds the other modules.
+            None => install_bios(to, 1, &prefix, &["biosdisk", "part_msdos", "ext2"]),
         }
     }
 
@@ -230,6 +233,17 @@ impl Layout {
              linux {kernel} root=PARTUUID={root} ro console=ttyS0,115200 panic=-1\nboot\n"
         );
         write(tree.join("boot/grub/grub.cfg"), menu).expect("GRUB's menu");
+        if self.label == "dos" {
+            let modules = find("/usr/lib/grub/i386-pc/boot.img");
+            run(
+                "cp",
+                [
+                    "-r".as_ref(),
+                    modules.parent().expect("a folder").as_os_str(),
+                    tree.join("boot/grub").as_os_str(),
+                ],
+            );
+        }
         write(tree.join("etc/fstab"), format!("PARTUUID={root} / ext4 errors=remount-ro 0 1\n"))
             .expect("fstab");
         sign(tree);
@@ -249,11 +263,12 @@ fn swap(len: Len, image: &Path) {
     run("mkswap", ["-q".as_ref(), image.as_os_str()]);
 }
 
+/// What the core image holds where there is room.
 const MODULES: [&str; 4] = ["ext2", "normal", "linux", "serial"];
 
 fn core_image(target: &str, prefix: &str, modules: &[&str], to: &Path) {
     let options = ["-O", target, "-p", prefix, "-o", to.to_str().expect("test paths are UTF-8")];
-    run("grub-mkimage", options.iter().chain(&MODULES).chain(modules));
+    run("grub-mkimage", options.iter().chain(modules));
 }
 
 /// A FAT filesystem with GRUB where UEFI looks on removable media.
@@ -263,16 +278,17 @@ fn system_partition(len: Len, prefix: &str, image: &Path) {
     let work = tempfile::tempdir().expect("a temporary folder");
     let dir = work.path().join("EFI/BOOT");
     create_dir_all(&dir).expect("a folder");
-    core_image("x86_64-efi", prefix, &["part_gpt", "efi_gop"], &dir.join("BOOTX64.EFI"));
+    let modules = [&MODULES[..], &["part_gpt", "efi_gop"]].concat();
+    core_image("x86_64-efi", prefix, &modules, &dir.join("BOOTX64.EFI"));
     let from = work.path().join("EFI");
     run("mcopy", ["-s".as_ref(), "-i".as_ref(), image.as_os_str(), from.as_os_str(), "::".as_ref()]);
 }
 
 /// Puts GRUB's boot sector and core image where `grub-bios-setup` would, the core at sector `core_at`.
-fn install_bios(disk: &Path, core_at: u64, prefix: &str) {
+fn install_bios(disk: &Path, core_at: u64, prefix: &str, modules: &[&str]) {
     let work = tempfile::tempdir().expect("a temporary folder");
     let core = work.path().join("core.img");
-    core_image("i386-pc", prefix, &["biosdisk", "part_gpt", "part_msdos"], &core);
+    core_image("i386-pc", prefix, modules, &core);
     let mut core = read(core).expect("a core image");
     core.resize(core.len().next_multiple_of(512), 0);
     core[0x1f4..0x1fc].copy_from_slice(&(core_at + 1).to_le_bytes()); // diskboot's list: where the rest lies
