@@ -107,7 +107,7 @@ fn refusals() {
         ("grow a", "<SIZE>"),
         ("grow a 10", "for 10 GiB write 10G"),
         ("grow a -2G", "unexpected argument"),
-        ("grow a max", "+ and how much more"),
+        ("grow a min", "+ and how much more"),
         ("grow a 1G -p nowhere!", "not a place"),
         ("grow a 1G --disk-only --no-fs", "cannot be used with"),
         ("grow a 1G --disk-only -p 1", "cannot be used with"),
