@@ -10,3 +10,4 @@ pub mod kernel;
 pub mod oracle;
 pub mod sim;
 pub mod tool;
+pub mod vhd;
