@@ -6,6 +6,7 @@
 
 use crate::commit::{Job, commit};
 use crate::journal::{Found, Journal, Role, What};
+use crate::lock::{self, Survey};
 use crate::recover::{Way, find, home_state, load, recover, sectors, way};
 use crate::{
     Change, Cx, Data, Dev, DevKind, Disk, Error, ExtentMap, FileDev, Folder, Identity, Limits, Overlay,
@@ -71,6 +72,8 @@ pub struct Image {
     dev: Box<dyn Dev>,
     journal: Option<Place>,
     write: bool,
+    /// Whether somebody held a lock when it was opened.
+    locked: bool,
 }
 
 impl Image {
@@ -84,13 +87,25 @@ impl Image {
         let real = std::fs::canonicalize(path).map_err(at)?;
         let (folder, name) = Folder::of(&real)?;
         let write = how.write || how.recover;
-        let dev = FileDev::new(folder.open_image(&name, write, write && !how.force)?)?;
+        let busy = |e: Error| match e {
+            Error::File { ref source, .. } if source.kind() == std::io::ErrorKind::ResourceBusy => {
+                Error::InUse { by: "the kernel: it is mounted or part of another device".to_owned() }
+            }
+            other => other,
+        };
+        let dev = FileDev::new(folder.open_image(&name, write, write && !how.force).map_err(busy)?)?;
+        let locked = lock::lock_bytes_held(&dev);
+        if write {
+            lock::exclusive(&dev, locked, how.force)?;
+        } else {
+            lock::shared(&dev, locked);
+        }
         let journal = match &how.journal {
             Some(path) => Some(Place::at(path)?),
             None if dev.kind() == DevKind::File => Some(beside(folder, &name, &real)),
             None => None,
         };
-        let image = Self { dev: Box::new(dev), journal, write };
+        let image = Self { dev: Box::new(dev), journal, write, locked };
         if how.write && !how.recover {
             image.refuse_pending()?;
         }
@@ -100,7 +115,7 @@ impl Image {
     /// Puts an image together from its parts, writable.
     #[must_use]
     pub fn from_parts(dev: Box<dyn Dev>, journal: Place) -> Self {
-        Self { dev, journal: Some(journal), write: true }
+        Self { dev, journal: Some(journal), write: true, locked: false }
     }
 
     fn refuse_pending(&self) -> Result<()> {
@@ -120,6 +135,12 @@ impl Image {
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.dev.identity()
+    }
+
+    /// Who else uses it, as far as that can be known.
+    #[must_use]
+    pub fn survey(&self) -> Survey {
+        Survey::of(self.kind(), self.identity(), self.locked)
     }
 
     /// The interrupted change beside the image, if there is one.

@@ -14,6 +14,7 @@ pub mod error;
 pub mod extent;
 pub mod image;
 mod journal;
+pub mod lock;
 pub mod mem;
 pub mod overlay;
 mod recover;

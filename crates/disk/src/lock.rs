@@ -1,0 +1,101 @@
+//! Keeping away from images that somebody uses, and others away from ours.
+//!
+//! 1. Nobody may have the file open: no process, no mapping, no loop device, no mount. Where a process cannot be
+//!    looked into, only its locks tell.
+//! 2. The lock bytes of qemu: byte 100 + n is held by who uses permission n, 200 + n by who forbids it to others; all
+//!    locks are shared, and a conflict is found by asking whether an exclusive one would be granted. Any of them held
+//!    refuses writing. We test, take ours, and test again, which closes the race.
+//! 3. Any other record lock, then `flock`, for those who know only that.
+//! 4. The locks belong to the open file and vanish with it, however the process ends.
+//!
+//! A write lease would find openers of other users as well, but no safe wrapper of that call exists.
+
+mod holders;
+
+pub use holders::{Holder, Survey};
+
+use crate::{Dev, DevKind, Error, FileDev, Result};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rustix::fd::AsFd;
+use rustix::fs::{FlockOperation, flock};
+use std::time::Duration;
+
+/// The bytes of qemu's permissions: consistent read, write, write unchanged, resize.
+const BYTES: [i64; 8] = [100, 101, 102, 103, 200, 201, 202, 203];
+/// Taken while we write: read, write and resize, and nobody else may.
+const WRITER: [i64; 6] = [100, 101, 103, 200, 201, 203];
+/// Taken while we read: nobody may write or resize.
+const READER: [i64; 3] = [100, 201, 203];
+/// How often a device is asked for, because udev locks what was just written.
+const PATIENCE: u32 = 20;
+
+/// Takes an image for writing.
+pub(crate) fn exclusive(dev: &FileDev, locked: bool, force: bool) -> Result<()> {
+    if force {
+        take(dev, &WRITER);
+        flock_exclusive(dev);
+        return Ok(());
+    }
+    // The locks first: what is looked at after them stays so, as far as others respect locks.
+    let free = !locked
+        && !held(dev, 0, 0)
+        && take(dev, &WRITER)
+        // Ours do not answer: they belong to the same open file.
+        && !lock_bytes_held(dev)
+        && flock_exclusive(dev);
+    let survey = Survey::of(dev.kind(), dev.identity(), !free);
+    if survey.refuses_writing(dev.kind()) { Err(Error::InUse { by: survey.to_string() }) } else { Ok(()) }
+}
+
+/// Tells others that we read, unless somebody writes.
+pub(crate) fn shared(dev: &FileDev, locked: bool) {
+    if !locked {
+        take(dev, &READER);
+    }
+    // Who cannot have it does without.
+    let _ = flock(dev, FlockOperation::NonBlockingLockShared);
+}
+
+fn flock_exclusive(dev: &FileDev) -> bool {
+    let mut patience = if dev.kind() == DevKind::Block { PATIENCE } else { 0 };
+    loop {
+        match flock(dev, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if patience == 0 => return false,
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(50)),
+            // A file system that knows no such locks has no holders of them either.
+            Ok(()) | Err(_) => return true,
+        }
+        patience = patience.saturating_sub(1);
+    }
+}
+
+/// Whether somebody else holds one of qemu's bytes.
+pub(crate) fn lock_bytes_held(dev: &FileDev) -> bool {
+    BYTES.iter().any(|&byte| held(dev, byte, 1))
+}
+
+/// Whether an exclusive lock on those bytes would be refused; a length of 0 is everything from there on.
+fn held(dev: &FileDev, start: i64, len: i64) -> bool {
+    let mut lock = record(libc::F_WRLCK, start, len);
+    let asked = fcntl(dev.as_fd(), FcntlArg::F_OFD_GETLK(&mut lock));
+    asked.is_ok() && i32::from(lock.l_type) != libc::F_UNLCK
+}
+
+/// Takes shared locks; a file system without such locks counts as taken.
+fn take(dev: &FileDev, bytes: &[i64]) -> bool {
+    bytes.iter().all(|&byte| {
+        let asked = fcntl(dev.as_fd(), FcntlArg::F_OFD_SETLK(&record(libc::F_RDLCK, byte, 1)));
+        !matches!(asked, Err(nix::Error::EAGAIN | nix::Error::EACCES))
+    })
+}
+
+fn record(kind: i32, start: i64, len: i64) -> libc::flock {
+    libc::flock {
+        l_type: i16::try_from(kind).unwrap_or_default(),
+        l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+        l_start: start,
+        l_len: len,
+        l_pid: 0,
+    }
+}
