@@ -5,12 +5,14 @@
 //! sb        the validated superblock              geom            groups and backups: pure arithmetic
 //! group     descriptors                           csum            every checksum, once
 //! bitmap    bits of a group                       read            inodes, maps, files, directories, attributes
+//! check     all that may be damaged
 //! ```
 //!
 //! [`Ext::open`] is the gate: it reads and never writes. A dirty journal is not looked at here; replay it into an
 //! overlay first and open that.
 
 pub mod bitmap;
+pub mod check;
 pub mod csum;
 pub mod error;
 pub mod feature;
