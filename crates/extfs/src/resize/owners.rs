@@ -65,6 +65,7 @@ impl Owners {
         rest.iter()
             .take_while(move |owned| owned.start < blocks.end)
             .map(move |owned| owned.start.max(blocks.start)..owned.end.min(blocks.end))
+            .filter(|owned| !owned.is_empty())
     }
 
     /// Whether none of `blocks` is metadata.
