@@ -40,6 +40,11 @@ macro_rules! features {
             pub const fn is_empty(self) -> bool {
                 self.0 == 0
             }
+
+            /// The names of the bits, those without a name left out.
+            pub fn names(self) -> impl Iterator<Item = &'static str> {
+                [$((Self::$name, $text)),*].into_iter().filter(move |(bit, _)| self.has(*bit)).map(|(_, text)| text)
+            }
         }
 
         impl fmt::Display for $set {
@@ -76,7 +81,7 @@ features! {
         /// Snapshots that were never merged.
         EXCLUDE_INODE = 0x80, "exclude_inode";
         /// Snapshots that were never merged.
-        EXCLUDE_BITMAP = 0x100, "exclude_bitmap";
+        EXCLUDE_BITMAP = 0x100, "snapshot_bitmap";
         /// At most two backups of the superblock.
         SPARSE_SUPER2 = 0x200, "sparse_super2";
         /// The journal may hold logical records.
@@ -102,7 +107,7 @@ features! {
         /// Descriptor blocks lie in their meta groups.
         META_BG = 0x10, "meta_bg";
         /// Files mapped by extents.
-        EXTENTS = 0x40, "extents";
+        EXTENTS = 0x40, "extent";
         /// Block numbers beyond 32 bits.
         BIT64 = 0x80, "64bit";
         /// Multiple mount protection.
@@ -170,6 +175,8 @@ impl Incompat {
     /// What we can read.
     pub const READABLE: Self =
         Self::KNOWN.without(Self(Self::COMPRESSION.0 | Self::JOURNAL_DEV.0 | Self::DIRDATA.0));
+    /// What ext3 has.
+    pub const EXT3: Self = Self(Self::FILETYPE.0 | Self::RECOVER.0 | Self::META_BG.0);
 }
 
 impl RoCompat {
@@ -177,6 +184,8 @@ impl RoCompat {
     pub const WRITABLE: Self = Self::KNOWN.without(Self(
         Self::BTREE_DIR.0 | Self::HAS_SNAPSHOT.0 | Self::REPLICA.0 | Self::READONLY.0 | Self::SHARED_BLOCKS.0,
     ));
+    /// What ext3 has.
+    pub const EXT3: Self = Self(Self::SPARSE_SUPER.0 | Self::LARGE_FILE.0 | Self::BTREE_DIR.0);
 }
 
 #[cfg(test)]
@@ -185,7 +194,7 @@ mod tests {
 
     #[test]
     fn names_and_leftovers() {
-        assert_eq!((Incompat::EXTENTS.with(Incompat(0x8000_0000))).to_string(), "extents 0x80000000");
+        assert_eq!((Incompat::EXTENTS.with(Incompat(0x8000_0000))).to_string(), "extent 0x80000000");
         assert_eq!(RoCompat::default().to_string(), "");
         assert!(!Incompat::READABLE.has(Incompat::JOURNAL_DEV));
         assert!(Incompat::READABLE.has(Incompat::CASEFOLD));

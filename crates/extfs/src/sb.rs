@@ -166,6 +166,25 @@ impl Superblock {
         ro_compat(&self.raw)
     }
 
+    /// The names of all features, as dumpe2fs lists them.
+    #[must_use]
+    pub fn feature_names(&self) -> Vec<&'static str> {
+        self.compat().names().chain(self.incompat().names()).chain(self.ro_compat().names()).collect()
+    }
+
+    /// What a mount calls it: `ext4` where ext3 lacks one of its features, else `ext3` with a journal and `ext2`
+    /// without.
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        let newer = self.incompat().without(Incompat::EXT3).is_empty();
+        let newer = !newer || !self.ro_compat().without(RoCompat::EXT3).is_empty();
+        match self.compat().has(Compat::HAS_JOURNAL) {
+            _ if newer => "ext4",
+            true => "ext3",
+            false => "ext2",
+        }
+    }
+
     /// Whether we may write.
     ///
     /// # Errors
