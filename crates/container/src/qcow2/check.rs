@@ -296,6 +296,9 @@ impl<D: ReadAt> Qcow2<D> {
                 if stored != 0 || counted != 0 {
                     scan.end = host.0.saturating_add(1);
                 }
+                if stored == 1 {
+                    scan.counts.set_single(host);
+                }
                 if stored != counted {
                     self.report(scan, host, stored, counted);
                 }
@@ -315,7 +318,7 @@ impl<D: ReadAt> Qcow2<D> {
         }
     }
 
-    /// Compares the "copied" bits of the active tables with the references.
+    /// Compares the "copied" bits of the active tables with the stored refcounts, as qemu does.
     fn check_copied(&self, scan: &mut Scan) -> Result<()> {
         let geo = self.header.geo;
         let mut walked = ondisk::SpanSet::new();
@@ -324,7 +327,7 @@ impl<D: ReadAt> Qcow2<D> {
             if *word & OFFSET_MASK == 0 || scan.counts.kind(table) != Kind::L2 {
                 continue;
             }
-            if (word & COPIED != 0) != (scan.counts.of(table) == 1) {
+            if (word & COPIED != 0) != scan.counts.is_single(table) {
                 let place = Span::new(self.l1_place(index), Len::new(8)).unwrap_or_default();
                 scan.account(place, format!("the copied bit of L1 entry {index} is wrong"));
             }
@@ -345,7 +348,7 @@ impl<D: ReadAt> Qcow2<D> {
             for index in 0..entries {
                 let raw = cache::raw_at(&bytes, index, geo);
                 let Ok(Entry::Plain(plain)) = raw.decode(geo, self.header.version) else { continue };
-                let exclusive = plain.host.is_some_and(|host| scan.counts.of(geo.host_of(host)) == 1);
+                let exclusive = plain.host.is_some_and(|host| scan.counts.is_single(geo.host_of(host)));
                 if (raw.word & COPIED != 0) != exclusive && plain.host.is_some() {
                     let at = piece.start().get().saturating_add(index.saturating_mul(geo.entry_bytes()));
                     let place = Span::new(Offset::new(at), Len::new(geo.entry_bytes())).unwrap_or_default();

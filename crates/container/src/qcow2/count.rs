@@ -1,10 +1,10 @@
-//! How often each cluster of the file is referred to, and as what: two bytes per cluster.
+//! How often each cluster of the file is referred to, and as what: two bytes and a bit per cluster.
 
 use super::geom::Host;
 use crate::Result;
 use disk::Limits;
 use ondisk::Len;
-use ondisk::num::{low8, to_u64, to_usize};
+use ondisk::num::{low8, low32, to_u64, to_usize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -70,15 +70,21 @@ pub struct Counts {
     few: Vec<u8>,
     many: BTreeMap<u64, u64>,
     kinds: Vec<Kind>,
+    /// Clusters whose stored refcount is 1, by bit.
+    single: Vec<u8>,
 }
 
 impl Counts {
     /// Nothing counted yet in a file of so many clusters.
     pub fn new(clusters: u64, limits: &Limits) -> Result<Self> {
-        // Ask for both at once, so that the bound covers both.
-        drop(limits.buffer("the reference counts", Len::new(clusters.saturating_mul(2)))?);
+        // Ask for all at once, so that the bound covers all.
+        drop(limits.buffer(
+            "the reference counts",
+            Len::new(clusters.saturating_mul(2).saturating_add(clusters >> 3)),
+        )?);
         let few = limits.buffer("the reference counts", Len::new(clusters))?;
-        Ok(Self { few, many: BTreeMap::new(), kinds: vec![Kind::Free; to_usize(clusters)] })
+        let kinds = vec![Kind::Free; to_usize(clusters)];
+        Ok(Self { few, many: BTreeMap::new(), kinds, single: vec![0; to_usize(clusters.div_ceil(8))] })
     }
 
     /// How many clusters there are.
@@ -116,6 +122,19 @@ impl Counts {
             Some(few) => u64::from(*few),
             None => 0,
         }
+    }
+
+    /// Notes that the stored refcount of a cluster is 1.
+    pub fn set_single(&mut self, host: Host) {
+        if let Some(byte) = self.single.get_mut(to_usize(host.0 >> 3)) {
+            *byte |= 1_u8.wrapping_shl(low32(host.0 & 7));
+        }
+    }
+
+    /// Whether the stored refcount of a cluster is 1.
+    pub fn is_single(&self, host: Host) -> bool {
+        let byte = self.single.get(to_usize(host.0 >> 3)).copied().unwrap_or_default();
+        byte.wrapping_shr(low32(host.0 & 7)) & 1 == 1
     }
 
     /// As what a cluster is used.

@@ -136,8 +136,7 @@ impl Create {
             let format = format!("qcow2 with clusters of {} bytes", geo.bytes());
             return Err(Error::TooLarge { format, want: self.len, limit: Len::new(limit & !511) });
         }
-        let mut room =
-            Room { table: 1, blocks: 1, l1: entries.saturating_mul(8).div_ceil(geo.bytes()).max(1) };
+        let mut room = Room { table: 1, blocks: 1, l1: entries.saturating_mul(8).div_ceil(geo.bytes()) };
         let per_block = (geo.bytes() << 3).wrapping_shr(self.refcount_order);
         loop {
             let total = room.table.saturating_add(room.blocks).saturating_add(room.l1).saturating_add(1);
