@@ -96,7 +96,7 @@ impl Image {
         let dev = FileDev::new(folder.open_image(&name, write, write && !how.force).map_err(busy)?)?;
         let locked = lock::lock_bytes_held(&dev);
         if write {
-            lock::exclusive(&dev, locked, how.force)?;
+            lock::exclusive(&dev, how.force)?;
         } else {
             lock::shared(&dev, locked);
         }

@@ -4,7 +4,7 @@
 //! header   512 bytes: magic, version, old and new length, for people: identity, time, command
 //! payload  of each record in order: new bytes (home with bytes), then a CRC-32C for each of its 512-byte sectors
 //! table    64 bytes a record, padded to 512
-//! commit   512 bytes: magic, count, place of the table, BLAKE3 of everything before
+//! commit   512 bytes: magic, count, place of the table, BLAKE3 of everything before it
 //! ```
 //!
 //! 1. A journal without a valid commit record is void: whoever wrote it has not touched the image yet.

@@ -14,11 +14,12 @@ mod holders;
 
 pub use holders::{Holder, Survey};
 
-use crate::{Dev, DevKind, Error, FileDev, Result};
+use crate::{Dev, Error, FileDev, Result};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fd::AsFd;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::time::Duration;
 
 /// The bytes of qemu's permissions: consistent read, write, write unchanged, resize.
@@ -27,25 +28,38 @@ const BYTES: [i64; 8] = [100, 101, 102, 103, 200, 201, 202, 203];
 const WRITER: [i64; 6] = [100, 101, 103, 200, 201, 203];
 /// Taken while we read: nobody may write or resize.
 const READER: [i64; 3] = [100, 201, 203];
-/// How often a device is asked for, because udev locks what was just written.
-const PATIENCE: u32 = 20;
+/// How often an image is asked for: udev and other passers-by look at what was just written, and go away.
+const PATIENCE: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// Takes an image for writing.
-pub(crate) fn exclusive(dev: &FileDev, locked: bool, force: bool) -> Result<()> {
-    if force {
-        take(dev, &WRITER);
-        flock_exclusive(dev);
-        return Ok(());
+pub(crate) fn exclusive(dev: &FileDev, force: bool) -> Result<()> {
+    let mut survey = try_exclusive(dev);
+    for _ in 0..if force { 0 } else { PATIENCE } {
+        if !survey.refuses_writing(dev.kind()) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        survey = try_exclusive(dev);
     }
+    if force || !survey.refuses_writing(dev.kind()) {
+        Ok(())
+    } else {
+        Err(Error::InUse { by: survey.to_string() })
+    }
+}
+
+/// Takes what can be taken, and tells who is in the way.
+fn try_exclusive(dev: &FileDev) -> Survey {
     // The locks first: what is looked at after them stays so, as far as others respect locks.
-    let free = !locked
+    let free = !lock_bytes_held(dev)
         && !held(dev, 0, 0)
         && take(dev, &WRITER)
         // Ours do not answer: they belong to the same open file.
         && !lock_bytes_held(dev)
-        && flock_exclusive(dev);
-    let survey = Survey::of(dev.kind(), dev.identity(), !free);
-    if survey.refuses_writing(dev.kind()) { Err(Error::InUse { by: survey.to_string() }) } else { Ok(()) }
+        // A file system that knows no such locks has no holders of them either.
+        && flock(dev, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK);
+    Survey::of(dev.kind(), dev.identity(), !free)
 }
 
 /// Tells others that we read, unless somebody writes.
@@ -55,19 +69,6 @@ pub(crate) fn shared(dev: &FileDev, locked: bool) {
     }
     // Who cannot have it does without.
     let _ = flock(dev, FlockOperation::NonBlockingLockShared);
-}
-
-fn flock_exclusive(dev: &FileDev) -> bool {
-    let mut patience = if dev.kind() == DevKind::Block { PATIENCE } else { 0 };
-    loop {
-        match flock(dev, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) if patience == 0 => return false,
-            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(50)),
-            // A file system that knows no such locks has no holders of them either.
-            Ok(()) | Err(_) => return true,
-        }
-        patience = patience.saturating_sub(1);
-    }
 }
 
 /// Whether somebody else holds one of qemu's bytes.

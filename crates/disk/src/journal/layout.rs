@@ -51,6 +51,13 @@ pub(crate) struct Commit {
     pub padding: [u8; 456],
 }
 
+impl Commit {
+    /// What the digest covers of this record itself: everything before the digest.
+    pub fn covered(&self) -> &[u8] {
+        self.as_bytes().get(..offset_of!(Self, digest)).unwrap_or_default()
+    }
+}
+
 const _: () = {
     assert!(size_of::<Header>() == 512);
     assert!(offset_of!(Header, old_len) == 16);

@@ -113,6 +113,7 @@ fn commit(dev: &dyn Dev) -> Result<Option<Commit>> {
         dev.read_at(part.start(), buf)?;
         hasher.update(buf);
     }
+    hasher.update(commit.covered());
     Ok(Some(commit).filter(|commit| *hasher.finalize().as_bytes() == commit.digest))
 }
 
@@ -138,7 +139,8 @@ fn table(dev: &dyn Dev, role: Role, head: &Head, commit: &Commit, limits: &Limit
         at = record.sums.end();
         records.push(record);
     }
-    if at > span.start() { Err(bad()) } else { Ok(records) }
+    let payload = at.get().checked_next_multiple_of(SECTOR.get());
+    if payload == Some(span.start().get()) { Ok(records) } else { Err(bad()) }
 }
 
 /// A validated record whose payload begins at `at`.

@@ -101,6 +101,7 @@ impl Writer {
         commit.magic = COMMIT_MAGIC;
         commit.count = U64::new(to_u64(self.records.len()));
         commit.table_at = U64::new(table_at.get());
+        self.hasher.update(commit.covered());
         commit.digest = self.hasher.finalize().into();
         self.put(commit.as_bytes())?;
         self.drain()?;

@@ -124,7 +124,8 @@ impl Target {
         let Ok(stat) = statx(CWD, path, flags, StatxFlags::INO | StatxFlags::TYPE) else { return false };
         match self.kind {
             DevKind::File => {
-                makedev(stat.stx_dev_major, stat.stx_dev_minor) == self.identity.device && stat.stx_ino == self.identity.inode
+                makedev(stat.stx_dev_major, stat.stx_dev_minor) == self.identity.device
+                    && stat.stx_ino == self.identity.inode
             }
             DevKind::Block => {
                 let block = rustix::fs::FileType::from_raw_mode(u32::from(stat.stx_mode)).is_block_device();
