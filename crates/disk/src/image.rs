@@ -5,9 +5,9 @@
 //! 3. Writing waits for nobody: an image in use or with a journal beside it is refused.
 
 use crate::commit::{Job, commit};
-use crate::journal::{Found, Journal, Role, What};
+use crate::journal::{Found, Journal, Role, What, sectors, sum};
 use crate::lock::{self, Survey};
-use crate::recover::{Way, find, home_state, load, recover, sectors, way};
+use crate::recover::{Way, find, home_state, load, recover, way};
 use crate::{
     Change, Cx, Data, Dev, DevKind, Disk, Error, ExtentMap, FileDev, Folder, Identity, Limits, Overlay,
     Place, ReadAt, Result, Write,
@@ -241,8 +241,8 @@ impl Image {
         let mut foreign = SpanSet::new();
         for record in journal.home() {
             let now = load(&*self.dev, record.span)?;
-            for ((part, after), is) in sectors(record.span).zip(journal.sums(record)?).zip(now.chunks(512)) {
-                if crate::journal::sum(is) != after {
+            for ((part, is), after) in sectors(record.span, &now).zip(journal.sums(record)?) {
+                if sum(is) != after {
                     foreign.insert(part);
                 }
             }

@@ -23,7 +23,8 @@ pub(crate) use read::{Found, Journal};
 pub(crate) use write::Writer;
 
 use crate::Identity;
-use ondisk::{Len, Span};
+use ondisk::num::round_down;
+use ondisk::{Len, Offset, Span};
 
 /// Records are at most this long.
 pub(crate) const RECORD_MAX: Len = Len::mib(1);
@@ -71,6 +72,26 @@ pub(crate) struct Record {
     pub sums: Span,
     /// Of the new bytes, for fresh ones.
     pub digest: [u8; 32],
+}
+
+/// The sectors of the image that `span` touches, each with its part of `bytes`, which are those of `span`.
+pub(crate) fn sectors(span: Span, bytes: &[u8]) -> impl Iterator<Item = (Span, &[u8])> {
+    let mut rest = (span, bytes);
+    std::iter::from_fn(move || {
+        let (span, bytes) = rest;
+        let boundary = span.start().get().checked_add(1)?.checked_next_multiple_of(SECTOR.get())?;
+        let cut = Offset::new(boundary).min(span.end());
+        let head = Span::between(span.start(), cut).filter(|head| !head.is_empty())?;
+        let (part, tail) = bytes.split_at_checked(head.len().to_usize())?;
+        rest = (Span::between(cut, span.end())?, tail);
+        Some((head, part))
+    })
+}
+
+/// How many sectors of the image `span` touches.
+pub(crate) fn sector_count(span: Span) -> u64 {
+    let first = round_down(span.start().get(), SECTOR.get()).unwrap_or_default();
+    span.end().get().saturating_sub(first).div_ceil(SECTOR.get())
 }
 
 /// The checksum of one sector.

@@ -7,7 +7,7 @@
 //! 4. Back means zeroing fresh ranges inside the old length and cutting the file; what lies there must be zeros or ours.
 //! 5. All writes are absolute, so that recovery may itself be interrupted and run again.
 
-use crate::journal::{Found, Journal, Record, Role, SECTOR, What, sum};
+use crate::journal::{Found, Journal, Record, Role, What, sectors, sum};
 use crate::{Cx, Dev, Error, Limits, Outcome, Place, ReadAt, Result};
 use ondisk::{Span, SpanSet};
 
@@ -79,9 +79,8 @@ pub(crate) fn home_state(dev: &dyn ReadAt, journal: &Journal) -> Result<State> {
         let now = load(dev, record.span)?;
         let new = journal.bytes(record)?;
         let sums = journal.sums(record)?;
-        for ((part, old), (is, will)) in
-            sectors(record.span).zip(sums).zip(now.chunks(512).zip(new.chunks(512)))
-        {
+        let (now, new) = (sectors(record.span, &now), sectors(record.span, &new));
+        for (((part, is), (_, will)), old) in now.zip(new).zip(sums) {
             match (sum(is) == old, is == will) {
                 (true, _) => {}
                 (false, true) => begun = true,
@@ -130,7 +129,7 @@ fn check_fresh(dev: &dyn ReadAt, journal: &Journal) -> Result<()> {
     let mut foreign = SpanSet::new();
     for record in inside(journal) {
         let now = load(dev, record.span)?;
-        for ((part, new), is) in sectors(record.span).zip(journal.sums(record)?).zip(now.chunks(512)) {
+        for ((part, is), new) in sectors(record.span, &now).zip(journal.sums(record)?) {
             if is.iter().any(|&byte| byte != 0) && sum(is) != new {
                 foreign.insert(part);
             }
@@ -195,9 +194,4 @@ pub(crate) fn load(dev: &dyn ReadAt, span: Span) -> Result<Vec<u8>> {
     let mut buf = vec![0; span.len().to_usize()];
     dev.read_at(span.start(), &mut buf)?;
     Ok(buf)
-}
-
-/// A record's range in the grain of its checksums.
-pub(crate) fn sectors(span: Span) -> impl Iterator<Item = Span> {
-    span.chunks(SECTOR)
 }

@@ -1,7 +1,7 @@
 //! Reading a journal back, as if an enemy had written it.
 
 use super::layout::{COMMIT_MAGIC, Commit, Entry, Header, JOURNAL_MAGIC, UNDO_MAGIC, VERSION};
-use super::{Head, RECORD_MAX, Record, Role, SECTOR, What};
+use super::{Head, RECORD_MAX, Record, Role, SECTOR, What, sector_count};
 use crate::{Dev, Error, Identity, Limits, ReadAt, Result, read_record, read_vec};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
@@ -168,8 +168,7 @@ fn record(entry: &Entry, role: Role, head: &Head, at: Offset) -> Result<Record> 
         return Err(bad("has a record outside the image"));
     }
     let bytes = if matches!(what, What::Home | What::Tail) { span.len() } else { Len::ZERO };
-    let sectors = span.len().get().div_ceil(SECTOR.get());
-    let sums = if what == What::Tail { Len::ZERO } else { Len::new(sectors.saturating_mul(4)) };
+    let sums = if what == What::Tail { Len::ZERO } else { Len::new(sector_count(span).saturating_mul(4)) };
     let bytes = Span::new(at, bytes).ok_or_else(|| bad("is too long"))?;
     let sums = Span::new(bytes.end(), sums).ok_or_else(|| bad("is too long"))?;
     Ok(Record { what, span, bytes, sums, digest: entry.digest })

@@ -1,7 +1,7 @@
 //! Writing a journal: once, front to back, in large pieces.
 
 use super::layout::{COMMIT_MAGIC, Commit, Entry, Header, JOURNAL_MAGIC, UNDO_MAGIC, VERSION};
-use super::{Head, Journal, Record, Role, SECTOR, What, sum};
+use super::{Head, Journal, Record, Role, SECTOR, What, sectors, sum};
 use crate::{Dev, Error, Limits, Result};
 use ondisk::num::{low32, to_u64};
 use ondisk::{Len, Offset, Span};
@@ -82,7 +82,7 @@ impl Writer {
         self.memory.take(Len::new(to_u64(size_of::<Record>())))?;
         let bytes = self.put(bytes)?;
         let mut sums = Vec::new();
-        summed.chunks(SECTOR.to_usize()).for_each(|sector| sums.extend(sum(sector).to_le_bytes()));
+        sectors(span, summed).for_each(|(_, sector)| sums.extend(sum(sector).to_le_bytes()));
         let sums = self.put(&sums)?;
         self.records.push(Record { what, span, bytes, sums, digest });
         Ok(())
