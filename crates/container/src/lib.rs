@@ -5,6 +5,7 @@
 //! 3. A container changes its file through `Disk` alone: what it allocates is fresh, its tables are home.
 
 pub mod chain;
+pub mod container;
 pub mod error;
 pub mod format;
 pub mod probe;
@@ -14,6 +15,7 @@ pub mod status;
 pub mod vhd;
 
 pub use chain::{Parent, ParentRef};
+pub use container::{Container, Facts, GrowPlan, Map, VhdFacts};
 pub use error::{Error, Result};
 pub use format::{Format, NotAFormat};
 pub use status::{BlockStatus, Finding, Findings, Severity};

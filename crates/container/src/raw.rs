@@ -55,7 +55,8 @@ impl GrowPlan {
 pub fn plan_grow(file: &dyn ReadAt, to: Len) -> Result<GrowPlan> {
     let old = file.len();
     let new = ondisk::num::round_up(to.get(), 512).map(Len::new);
-    let new = new.ok_or_else(|| Error::Usage { what: format!("{to} bytes are more than a file can have") })?;
+    let new =
+        new.ok_or_else(|| Error::Usage { what: format!("{to} bytes are more than a file can have") })?;
     if to < old {
         return Err(smaller(old, to));
     }

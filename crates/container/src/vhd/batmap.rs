@@ -52,7 +52,11 @@ impl Batmap {
         let bad = |why: &str| Ok(Self::Bad { at, why: why.to_owned() });
         let own = Span::new(at, Len::new(SECTOR));
         if own.is_none_or(|own| !Span::whole(file.len()).contains(own)) {
-            return if version > 0x0001_0001 { bad("it would lie behind the end of the file") } else { Ok(Self::None) };
+            return if version > 0x0001_0001 {
+                bad("it would lie behind the end of the file")
+            } else {
+                Ok(Self::None)
+            };
         }
         let raw: BatmapHeader = read_record(file, at)?;
         if raw.cookie != layout::BATMAP_COOKIE {
@@ -84,9 +88,7 @@ impl Batmap {
     /// What it takes of the file.
     pub fn spans(&self) -> Vec<Span> {
         match self {
-            Self::Good(good) => {
-                Span::new(good.at, Len::new(SECTOR)).into_iter().chain([good.map]).collect()
-            }
+            Self::Good(good) => Span::new(good.at, Len::new(SECTOR)).into_iter().chain([good.map]).collect(),
             _ => Vec::new(),
         }
     }

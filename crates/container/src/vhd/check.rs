@@ -51,7 +51,11 @@ impl<D: ReadAt> Vhd<D> {
             findings.push(Severity::Note, None, "a saved state of a virtual machine refers to the image");
         }
         if end.len().get() == 511 {
-            findings.push(Severity::Note, Some(end), "the end footer has 511 bytes, as early Virtual PC wrote it");
+            findings.push(
+                Severity::Note,
+                Some(end),
+                "the end footer has 511 bytes, as early Virtual PC wrote it",
+            );
         }
     }
 
@@ -62,7 +66,8 @@ impl<D: ReadAt> Vhd<D> {
             return;
         }
         if geometry.len() > self.current_size() {
-            let text = format!("the geometry {geometry} says more than the size of {} bytes", self.current_size());
+            let text =
+                format!("the geometry {geometry} says more than the size of {} bytes", self.current_size());
             findings.push(Severity::Note, None, text);
         } else if virtual_len(raw) != self.current_size() {
             let text = format!(
@@ -127,5 +132,4 @@ impl<D: ReadAt> Vhd<D> {
             Ok(())
         })
     }
-
 }

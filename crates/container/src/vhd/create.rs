@@ -67,7 +67,9 @@ const BLOCK: u32 = 2 << 20;
 /// Where the size is not whole sectors or too large, or the parent's name too long.
 pub fn plan(spec: &Spec) -> Result<CreatePlan> {
     if !spec.len.is_aligned(SECTOR) || spec.len.is_zero() {
-        return Err(Error::Usage { what: format!("a VHD has whole sectors of 512 bytes, not {} bytes", spec.len) });
+        return Err(Error::Usage {
+            what: format!("a VHD has whole sectors of 512 bytes, not {} bytes", spec.len),
+        });
     }
     if spec.len > LEN_MAX {
         return Err(Error::TooLarge { format: "VHD".to_owned(), want: spec.len, limit: LEN_MAX });
@@ -158,8 +160,7 @@ fn name_parent(
     let field = header.parent_unicode_name.get_mut(..units.len());
     let too_long = || Error::Usage { what: "the parent's name is too long for a VHD".to_owned() };
     field.ok_or_else(too_long)?.copy_from_slice(&units);
-    for ((code, bytes), locator) in
-        locator::encode(&parent.name).into_iter().zip(&mut header.parent_locators)
+    for ((code, bytes), locator) in locator::encode(&parent.name).into_iter().zip(&mut header.parent_locators)
     {
         let len = to_u64(bytes.len());
         let space = round_up(len, SECTOR).filter(|&space| space <= 1 << 16).ok_or_else(too_long)?;

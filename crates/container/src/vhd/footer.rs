@@ -162,9 +162,8 @@ fn twins(end: Span, footer: Footer, copy: &Footer) -> Result<Footers> {
 /// Whether the file ends in the footer of a fixed image that fits the file exactly: what a probe may believe.
 pub fn ends_fixed(file: &dyn ReadAt) -> Result<bool> {
     let Some(end) = end_span(file.len()) else { return Ok(false) };
-    let fits = |footer: Footer| {
-        footer.disk_type.get() == FIXED && footer.current_size.get() == end.start().get()
-    };
+    let fits =
+        |footer: Footer| footer.disk_type.get() == FIXED && footer.current_size.get() == end.start().get();
     Ok(read(file, end)?.is_ok_and(fits))
 }
 

@@ -68,7 +68,10 @@ impl GrowPlan {
             self.old, self.size.len, self.size.geometry
         )];
         if self.size.len != self.asked {
-            list.push(format!("{} bytes were asked for; this is the next size that its readers agree on", self.asked));
+            list.push(format!(
+                "{} bytes were asked for; this is the next size that its readers agree on",
+                self.asked
+            ));
         }
         match self.table {
             Some(Table { entries, at, moved_from: Some(from) }) => list.push(format!(
@@ -284,7 +287,9 @@ impl<'a, D: ReadAt> Planner<'a, D> {
         let budget = self.vhd.limits.budget("the list of blocks that move");
         let mut in_the_way = Vec::new();
         self.vhd.each_block(self.sparse, |index, entry| {
-            if let Some(block) = self.sparse.block_span(entry).filter(|block| block.intersect(region).is_some()) {
+            if let Some(block) =
+                self.sparse.block_span(entry).filter(|block| block.intersect(region).is_some())
+            {
                 budget.take(Len::new(64))?;
                 in_the_way.push((index, block));
             }
@@ -369,9 +374,11 @@ impl<'a, D: ReadAt> Planner<'a, D> {
         let Some(place) = self.sparse.checked_place(&self.vhd.file, index, entry)? else { return Ok(()) };
         let tail = Span::between(place.offset_of(self.vhd.len.end(), block), place.data.end());
         let whole = self.sparse.block_span(entry).unwrap_or_default();
-        let moved = self.moves.iter().find(|(moved, ..)| *moved == index).and_then(|(_, _, to)| {
-            tail?.relative_to(whole.start())?.shifted(Len::new(to.start().get()))
-        });
+        let moved = self
+            .moves
+            .iter()
+            .find(|(moved, ..)| *moved == index)
+            .and_then(|(_, _, to)| tail?.relative_to(whole.start())?.shifted(Len::new(to.start().get())));
         self.writes.extend(moved.or(tail).map(Step::Zero));
         Ok(())
     }

@@ -144,7 +144,9 @@ fn validate(raw: &DynamicHeader, at: Offset) -> Result<BlockShape> {
     }
     let block = raw.block_size.get();
     if !block.is_power_of_two() || !(512..=BLOCK_MAX).contains(&block) {
-        return corrupt(format!("the block size is {block}, expected a power of two from 512 to {BLOCK_MAX}"));
+        return corrupt(format!(
+            "the block size is {block}, expected a power of two from 512 to {BLOCK_MAX}"
+        ));
     }
     Ok(BlockShape { bits: block.trailing_zeros() })
 }

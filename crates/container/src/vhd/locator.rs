@@ -65,9 +65,7 @@ fn decode(code: [u8; 4], bytes: &[u8]) -> Option<String> {
             let path = name.strip_prefix("file://").unwrap_or(name);
             Some(path.strip_prefix("localhost").unwrap_or(path)).map(|path| plain(&unescape(path)))
         }
-        b"Wi2r" | b"Wi2k" => {
-            std::str::from_utf8(ondisk::text::until_nul(bytes)).ok().map(unix)
-        }
+        b"Wi2r" | b"Wi2k" => std::str::from_utf8(ondisk::text::until_nul(bytes)).ok().map(unix),
         _ => None,
     }
 }

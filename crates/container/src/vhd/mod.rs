@@ -23,8 +23,6 @@ mod locator;
 mod read;
 mod step;
 mod survey;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use crate::{Error, Parent, ParentRef, Result};
@@ -72,7 +70,10 @@ struct Sparse {
 
 impl std::fmt::Debug for Sparse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sparse").field("header", &self.header).field("batmap", &self.batmap).finish_non_exhaustive()
+        f.debug_struct("Sparse")
+            .field("header", &self.header)
+            .field("batmap", &self.batmap)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,7 +109,8 @@ impl<D: ReadAt> Vhd<D> {
         let footers = footer::find(&file)?;
         let raw = &footers.footer;
         if !raw.current_size.get().is_multiple_of(header::SECTOR) {
-            let problem = format!("the disk has {} bytes, which are not whole sectors", raw.current_size.get());
+            let problem =
+                format!("the disk has {} bytes, which are not whole sectors", raw.current_size.get());
             return Err(Error::corrupt("VHD footer", footers.end.start(), problem));
         }
         let body = match raw.disk_type.get() {

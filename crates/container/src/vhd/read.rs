@@ -325,4 +325,3 @@ impl<D: ReadAt> ReadAt for Vhd<D> {
         }
     }
 }
-
