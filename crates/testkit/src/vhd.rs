@@ -297,7 +297,7 @@ pub fn content(file: &[u8], parent: Option<&[u8]>) -> Vec<u8> {
         map
     });
     let mut disk = parent.unwrap_or_default().to_vec();
-    disk.resize(entries * block, 0);
+    disk.resize(len.next_multiple_of(block), 0);
     for index in 0..entries {
         let entry = be32(file, table + index * 4);
         let complete = batmap.is_some_and(|map| file[map + index / 8] & (0x80 >> (index % 8)) != 0);
@@ -310,7 +310,7 @@ pub fn content(file: &[u8], parent: Option<&[u8]>) -> Vec<u8> {
         for sector in 0..block / 512 {
             let here = file[at + sector / 8] & (0x80 >> (sector % 8)) != 0;
             assert!(here || !complete, "the batmap calls block {index} complete");
-            if here {
+            if here && index < len.div_ceil(block) {
                 let (from, target) = (at + bitmap + sector * 512, index * block + sector * 512);
                 disk[target..target + 512].copy_from_slice(&file[from..from + 512]);
             }
