@@ -193,7 +193,7 @@ pub struct Partition {
 #[must_use]
 pub fn partitions(image: &Path, sector: SectorSize) -> Vec<Partition> {
     let size = sector.bytes().to_string();
-    let columns = ["-g", "-r", "-o", "NR,START,SECTORS,TYPE,UUID,NAME", "-S", &size, "--show"];
+    let columns = ["-g", "-r", "-o", "NR,START,SECTORS,TYPE,UUID,NAME", "-S", &size];
     let text = run("partx", columns.map(std::ffi::OsStr::new).into_iter().chain([image.as_os_str()]));
     let mut all: Vec<Partition> = text.lines().map(partition).collect();
     all.sort_by_key(|partition| partition.number);
@@ -305,5 +305,45 @@ impl Drop for Mount {
             // Somebody (an indexer, a shell) is inside: detach now, the kernel finishes when they leave.
             let _ = output("umount", ["-l".as_ref(), self.path().as_os_str()]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::done;
+
+    #[test]
+    fn partitions_are_counted_in_bytes_whatever_the_sector() {
+        for sector in [SectorSize::B512, SectorSize::B4096] {
+            let image = tempfile::NamedTempFile::new().expect("a temporary file");
+            image.as_file().set_len(64 << 20).expect("a sparse file");
+            let device = Loop::whole(image.path(), sector);
+            let script = format!(
+                "printf 'label: gpt\\n7: start={}, name=\"a b\"\\n' | sfdisk -q {}",
+                (1 << 20) / sector.bytes(),
+                device.path().display()
+            );
+            done(crate::tool::tool("sh").arg("-c").arg(script));
+            let [partition] = partitions(image.path(), sector).try_into().expect("one partition");
+            assert_eq!((partition.number, partition.start), (7, Offset::new(1 << 20)));
+            assert!(partition.len > Len::mib(61) && partition.len < Len::mib(63), "{partition:?}");
+            assert_eq!(partition.name, "a\\x20b");
+        }
+    }
+
+    #[test]
+    fn damage_is_told_from_harmless_remarks() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let image = dir.path().join("image");
+        crate::images::make(
+            crate::images::flavor("ext4-1k"),
+            Len::mib(64),
+            crate::images::Fill::Tree,
+            &image,
+        );
+        assert!(e2fsck(&image, Offset::ZERO).is_clean());
+        let _ = debugfs(&image, Offset::ZERO, true, "clri /big");
+        assert!(!e2fsck(&image, Offset::ZERO).is_clean());
     }
 }
