@@ -5,7 +5,7 @@
 //! 2. A container that was only recognised by its bytes is not followed to a parent: a guest could have written it.
 //! 3. An interrupted change beside an image is looked through when reading, and refuses writing.
 
-use crate::args::commands::Change;
+use crate::args::Change;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
@@ -14,12 +14,9 @@ use container::probe::{self, Certainty};
 use container::{Container, Format, ParentRef};
 use disk::{DevKind, Identity, Image, OpenOptions, ReadAt};
 use ondisk::text::Printable;
-use stack::grow::Source;
+use stack::grow::{Parent, Source};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// A parent's virtual disk.
-type Parent = Arc<dyn ReadAt + Send>;
 
 /// An image that is open, with its parents.
 pub struct Opened<'p> {
@@ -120,9 +117,9 @@ impl Session {
         for ((image, format), path) in links.into_iter().zip(&child.chain).rev() {
             let mut container = Container::open(image, format, &self.limits).of(path)?;
             if let Some(parent) = below.take() {
-                container.set_parent(Box::new(parent)).of(path)?;
+                container.set_parent(Box::new(parent.disk), parent.id).of(path)?;
             }
-            below = Some(Arc::new(container));
+            below = Some(Parent { id: container.uuid(), disk: Arc::new(container) });
         }
         child.parent = below;
         Ok(())

@@ -130,6 +130,7 @@ fn unit_bytes(unit: &str) -> Result<u64, BadSize> {
 }
 
 /// A size for people: the largest binary unit that leaves at least 1, with one decimal where it is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Human(pub Len);
 
 impl fmt::Display for Human {

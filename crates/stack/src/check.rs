@@ -1,20 +1,153 @@
 //! Checks of all layers: what `check` prints, and what a staged change must pass.
 
+use crate::content::Content;
 use crate::grow::{Request, Sizes, Source};
 use crate::layout::{Layout, Volume, VolumeId, discover};
-use crate::content::Content;
-use crate::{Error, Result};
-use disk::{Cx, Overlay, ReadAt, Slice};
-use extfs::Ext;
+use crate::{Error, Result, view};
+use container::{Container, Severity};
+use disk::{Cx, Overlay, ReadAt};
 use extfs::check::Report;
+use std::fmt;
 
 pub use extfs::check::Scope;
 
-/// Checks the ext filesystem of a volume as it will be after its journal is replayed.
+/// The layer that a finding belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// The container's own structures.
+    Container,
+    /// The partition table.
+    Table,
+    /// A volume's filesystem.
+    Volume(VolumeId),
+}
+
+/// Something that a check has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Where.
+    pub layer: Layer,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is, safe to print.
+    pub text: String,
+}
+
+/// What a check of everything has found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The findings that are kept, from the outside in.
+    pub findings: Vec<Finding>,
+    /// All damage, whether kept or not.
+    pub damage: u64,
+    /// All leaks.
+    pub leaks: u64,
+    /// Filesystems whose journal or orphans were dealt with in memory.
+    pub recovered: Vec<VolumeId>,
+    /// Filesystems that were checked.
+    pub checked: Vec<VolumeId>,
+    /// Structures that could not be read at all.
+    pub unreadable: Vec<Error>,
+    /// Whether anything but bytes was recognised.
+    pub recognised: bool,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container => f.write_str("container"),
+            Self::Table => f.write_str("partition table"),
+            Self::Volume(id) => id.fmt(f),
+        }
+    }
+}
+
+/// Checks the container, the table, and every ext filesystem.
+///
+/// # Errors
+/// Where the disk cannot be read. Damage is no error.
+pub fn all<D: ReadAt>(disk: &Container<D>, cx: &Cx<'_>) -> Result<Checked> {
+    let mut checked = Checked::default();
+    let findings = disk.check()?;
+    checked.damage = findings.count(Severity::Damage);
+    checked.leaks = findings.count(Severity::Leak);
+    for finding in &findings {
+        checked.keep(Layer::Container, finding.severity, finding.text.clone());
+    }
+    let layout = match discover(disk, cx) {
+        Ok(layout) => layout,
+        Err(error @ Error::Table(_)) => {
+            checked.unreadable.push(error);
+            return Ok(checked);
+        }
+        Err(other) => return Err(other),
+    };
+    checked.table(&layout);
+    for volume in layout.volumes.iter().filter(|volume| volume.content == Content::Ext) {
+        checked.volume(disk, volume, cx)?;
+    }
+    checked.recognised = disk.format() != container::Format::Raw
+        || layout.table.is_some()
+        || layout.volumes.iter().any(|one| !matches!(one.content, Content::Unknown | Content::Empty));
+    Ok(checked)
+}
+
+impl Checked {
+    /// Whether nothing is damaged, leaks, or could not be read.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.damage == 0 && self.leaks == 0 && self.unreadable.is_empty()
+    }
+
+    fn keep(&mut self, layer: Layer, severity: Severity, text: String) {
+        self.findings.push(Finding { layer, severity, text });
+    }
+
+    fn table(&mut self, layout: &Layout) {
+        for finding in layout.table.iter().flat_map(|table| table.findings()) {
+            let severity = match finding.severity {
+                table::Severity::Damage => Severity::Damage,
+                table::Severity::Note => Severity::Note,
+            };
+            self.damage = self.damage.saturating_add((severity == Severity::Damage).into());
+            self.keep(Layer::Table, severity, finding.text.clone());
+        }
+    }
+
+    fn volume(&mut self, disk: &dyn ReadAt, volume: &Volume, cx: &Cx<'_>) -> Result<()> {
+        match filesystem(disk, volume, Scope::Full, cx) {
+            Ok(report) => {
+                self.checked.push(volume.id);
+                if volume.facts().is_some_and(|facts| facts.needs_recovery || facts.has_orphans) {
+                    self.recovered.push(volume.id);
+                }
+                self.report(volume.id, &report);
+                Ok(())
+            }
+            Err(error @ (Error::Ext { .. } | Error::Replay { .. })) => {
+                self.unreadable.push(error);
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn report(&mut self, id: VolumeId, report: &Report) {
+        self.damage = self.damage.saturating_add(report.damage_count());
+        for finding in report.damage() {
+            self.keep(Layer::Volume(id), Severity::Damage, finding.to_string());
+        }
+        for note in report.notes() {
+            self.keep(Layer::Volume(id), Severity::Note, note.to_string());
+        }
+    }
+}
+
+/// Refuses where the ext filesystem of a volume, as it is after its journal is replayed, has damage.
 ///
 /// # Errors
 /// The first damage that was found, with the number of findings.
-pub fn volume(disk: &dyn ReadAt, layout: &Layout, id: VolumeId, scope: Scope, cx: &Cx<'_>) -> Result<()> {
+pub(crate) fn volume(disk: &dyn ReadAt, layout: &Layout, id: VolumeId, scope: Scope, cx: &Cx<'_>) -> Result<()> {
     let Some(volume) = layout.volume(id).filter(|volume| volume.content == Content::Ext) else { return Ok(()) };
     let report = filesystem(disk, volume, scope, cx)?;
     match report.damage().next() {
@@ -23,16 +156,9 @@ pub fn volume(disk: &dyn ReadAt, layout: &Layout, id: VolumeId, scope: Scope, cx
     }
 }
 
-/// Checks the ext filesystem of a volume, through its journal.
-///
-/// # Errors
-/// Where it cannot be read, or its journal not be replayed.
-pub fn filesystem(disk: &dyn ReadAt, volume: &Volume, scope: Scope, cx: &Cx<'_>) -> Result<Report> {
-    let slice = Slice::new(disk, volume.span)?;
-    let mut overlay = Overlay::new(&slice, &cx.limits);
-    extfs::recovered(&mut overlay, cx).map_err(|source| Error::Replay { volume: volume.id, source })?;
-    let fs = Ext::open(&overlay, &cx.limits).map_err(Error::ext(volume.id))?;
-    extfs::check::check(&fs, scope, cx).map_err(Error::ext(volume.id))
+pub(crate) fn filesystem(disk: &dyn ReadAt, volume: &Volume, scope: Scope, cx: &Cx<'_>) -> Result<Report> {
+    let check = |fs: &view::Filesystem<'_>| extfs::check::check(fs, scope, cx);
+    view::with_filesystem(disk, volume, cx, check)?.map_err(Error::ext(volume.id))
 }
 
 /// Looks at a staged change from the outside: every layer must open again, and hold what was planned.
@@ -48,19 +174,21 @@ pub(crate) fn result(
 ) -> Result<Sizes> {
     let disk = source.open(overlay, cx)?;
     let layout = discover(&disk, cx)?;
-    if let Some(table) = &layout.table
-        && let Some(damage) = table.findings().iter().find(|finding| finding.severity == table::Severity::Damage)
+    let wrong = |what: String| Error::Result { what };
+    let findings = layout.table.iter().flat_map(|table| table.findings());
+    if let Some(damage) = findings.into_iter().find(|finding| finding.severity == table::Severity::Damage)
+        && request.depth > crate::grow::Depth::Disk
     {
-        return Err(Error::Result { what: damage.text.clone() });
+        return Err(wrong(damage.text.clone()));
     }
     if let Some(id) = id {
         let scope = if request.full_check { Scope::Full } else { Scope::Touched };
-        volume(&disk, &layout, id, scope, cx).map_err(|error| Error::Result { what: error.to_string() })?;
+        volume(&disk, &layout, id, scope, cx).map_err(|error| wrong(error.to_string()))?;
     }
     if request.full_check {
-        let findings = container::check(&disk)?;
-        if let Some(damage) = findings.damage().next() {
-            return Err(Error::Result { what: damage.text.clone() });
+        let findings = disk.check()?;
+        if let Some(damage) = findings.iter().find(|finding| finding.severity == Severity::Damage) {
+            return Err(wrong(damage.text.clone()));
         }
     }
     Ok(Sizes::of(overlay.len(), disk.len(), &layout, id))

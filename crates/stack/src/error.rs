@@ -24,14 +24,6 @@ pub enum Error {
         /// What is wrong with it.
         source: extfs::Error,
     },
-    /// A filesystem that cannot be grown as asked.
-    #[error("{volume}: {source}")]
-    Resize {
-        /// Where it lies.
-        volume: VolumeId,
-        /// Why not.
-        source: extfs::resize::Error,
-    },
     /// A filesystem whose journal or orphans cannot be dealt with.
     #[error("{volume}: {source}")]
     Replay {
@@ -126,7 +118,6 @@ impl Classified for Error {
             Self::Container(inner) => inner.class(),
             Self::Table(inner) => inner.class(),
             Self::Ext { source, .. } => source.class(),
-            Self::Resize { source, .. } => source.class(),
             Self::Replay { source, .. } => source.class(),
             Self::NoPlace { .. } | Self::Several { .. } | Self::None { .. } | Self::Smaller { .. } => Class::Refused,
             Self::Refused { .. } => Class::Refused,
@@ -142,7 +133,6 @@ impl Classified for Error {
             Self::Container(inner) => inner.help(),
             Self::Table(inner) => inner.help(),
             Self::Ext { source, .. } => source.help(),
-            Self::Resize { source, .. } => source.help(),
             Self::Replay { source, .. } => source.help(),
             Self::NoPlace { .. } | Self::Several { .. } => Some("name one with -p".to_owned()),
             Self::Smaller { .. } => Some("grow only grows; write +10G for 10 GiB more".to_owned()),

@@ -12,11 +12,13 @@
 //! 3. A refusal of any layer leaves nothing behind.
 
 use crate::content::{Content, Member};
-use crate::layout::{Layout, VolumeId, discover};
-use crate::{Error, Place, Result, check, select, target};
+use crate::layout::{Layout, Volume, VolumeId, discover};
+use crate::{Error, Place, Result, check, select, target, view};
 use container::{Container, Format};
 use disk::{Change, Cx, Disk, Overlay, ReadAt, Slice};
 use extfs::Ext;
+use extfs::resize::GrowOptions;
+use ondisk::guid::Uuid;
 use ondisk::size::{Human, SizeSpec};
 use ondisk::{Len, Span};
 use std::sync::Arc;
@@ -29,10 +31,19 @@ pub struct Source<'a> {
     pub file: &'a dyn ReadAt,
     /// The container.
     pub format: Format,
-    /// The parent's virtual disk, for a differencing image or an overlay.
-    pub parent: Option<Arc<dyn ReadAt + Send>>,
+    /// What a differencing image or an overlay stands on.
+    pub parent: Option<Parent>,
     /// Whether the file is a device, whose length is not ours to change.
     pub fixed_len: bool,
+}
+
+/// The parent of an image.
+#[derive(Clone)]
+pub struct Parent {
+    /// Its virtual disk.
+    pub disk: Arc<dyn ReadAt + Send>,
+    /// Its own identity, where its format has one.
+    pub id: Option<Uuid>,
 }
 
 /// How deep growing goes.
@@ -97,7 +108,7 @@ impl Source<'_> {
     pub fn open<D: ReadAt>(&self, file: D, cx: &Cx<'_>) -> Result<Container<D>> {
         let mut container = Container::open(file, self.format, &cx.limits)?;
         if let Some(parent) = &self.parent {
-            container.set_parent(Box::new(Arc::clone(parent)))?;
+            container.set_parent(Box::new(Arc::clone(&parent.disk)), parent.id)?;
         }
         Ok(container)
     }
@@ -143,7 +154,7 @@ impl Sizes {
     /// The sizes that a layout shows.
     pub(crate) fn of(file: Len, disk: Len, layout: &Layout, volume: Option<VolumeId>) -> Self {
         let volume = volume.and_then(|id| layout.volume(id));
-        let facts = volume.and_then(|volume| volume.ext.as_ref()?.as_ref().ok());
+        let facts = volume.and_then(Volume::facts);
         Self {
             file,
             disk,
@@ -177,7 +188,7 @@ fn grow_container(
             what: format!("a device has the size it has, {}; extend it first, then grow to max", Human(old.len())),
         });
     }
-    let plan = container::plan_grow(old, want)?;
+    let plan = old.plan_grow(want)?;
     log.steps.extend(plan.sentences());
     Ok(plan.apply(overlay)?)
 }
@@ -225,12 +236,13 @@ fn grow_volume<D: Disk>(
     let Some(volume) = layout.volume(id) else { return Ok(()) };
     let deep = request.depth == Depth::Filesystem;
     if deep && volume.content == Content::Ext {
-        recover_journal(Slice::new(&mut *disk, volume.span)?, id, cx, log)?;
+        log.steps.extend(view::replay(Slice::new(&mut *disk, volume.span)?, id, cx)?);
     }
+    let legacy_boot = is_legacy_boot(disk)?;
     let span = grow_partition(disk, layout, id, volume.span, log)?;
     match volume.content {
         Content::Ext if deep => {
-            grow_filesystem(Slice::new(&mut *disk, span)?, id, is_legacy_boot(disk)?, cx, log)
+            grow_filesystem(Slice::new(&mut *disk, span)?, id, legacy_boot, cx, log)
         }
         Content::Ext => Ok(()),
         content => {
@@ -258,12 +270,6 @@ fn grow_partition<D: Disk>(
     Ok(span)
 }
 
-fn recover_journal(mut volume: impl Disk, id: VolumeId, cx: &Cx<'_>, log: &mut Log) -> Result<()> {
-    let done = extfs::recovered(&mut volume, cx).map_err(|source| Error::Replay { volume: id, source })?;
-    log.steps.extend(done.sentences().into_iter().map(|sentence| format!("{id}: {sentence}")));
-    Ok(())
-}
-
 fn grow_filesystem(
     mut volume: impl Disk,
     id: VolumeId,
@@ -271,12 +277,14 @@ fn grow_filesystem(
     cx: &Cx<'_>,
     log: &mut Log,
 ) -> Result<()> {
-    let resize = |source| Error::Resize { volume: id, source };
-    let fs = Ext::open(&volume, &cx.limits).map_err(Error::ext(id))?;
-    let options = extfs::resize::GrowOptions { legacy_boot };
-    let plan = extfs::resize::plan_grow(&fs, volume.len(), &options).map_err(resize)?;
-    log.steps.extend(plan.sentences().into_iter().map(|sentence| format!("{id}: {sentence}")));
-    plan.apply(&mut volume, cx).map_err(resize)
+    let ext = Error::ext(id);
+    let fs = Ext::open(&volume, &cx.limits).map_err(&ext)?;
+    let blocks = extfs::resize::blocks_on(fs.sb(), volume.len());
+    let plan = extfs::resize::plan_grow(&fs, blocks, GrowOptions { legacy_boot }).map_err(&ext)?;
+    if !plan.is_empty() {
+        log.steps.extend(plan.sentences().into_iter().map(|sentence| format!("{id}: {sentence}")));
+    }
+    plan.apply(&mut volume, cx).map_err(&ext)
 }
 
 /// Whether the disk starts with GRUB 0.97's first stage, whose filesystem code knows no `meta_bg`.

@@ -35,7 +35,7 @@ pub fn recognise<D: ReadAt>(fs: &Ext<D>) -> Option<Guest> {
 }
 
 fn read_text<D: ReadAt>(fs: &Ext<D>, path: &str) -> Option<Vec<u8>> {
-    let inode = fs.inode(fs.resolve(path.as_bytes()).ok()?).ok()?;
+    let inode = fs.resolve(path.as_bytes()).ok()?;
     if inode.kind() != Some(extfs::Kind::File) || inode.size() > NAME_FILE_MAX {
         return None;
     }

@@ -46,6 +46,14 @@ pub struct Volume {
     pub ext: Option<Result<ExtFacts>>,
 }
 
+impl Volume {
+    /// What is known of its ext filesystem, where it has one that can be read.
+    #[must_use]
+    pub fn facts(&self) -> Option<&ExtFacts> {
+        self.ext.as_ref()?.as_ref().ok()
+    }
+}
+
 /// What one wants to know of an ext filesystem at a glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtFacts {
@@ -148,7 +156,7 @@ fn facts_of<D: ReadAt>(fs: &Ext<D>, id: VolumeId) -> Result<ExtFacts> {
         version: sb.version(),
         label: sb.label().to_vec(),
         uuid: sb.uuid(),
-        block_size: block.len(),
+        block_size: Len::new(block.bytes()),
         size: block.len_of(fs.geom().blocks).unwrap_or_default(),
         free: block.len_of(free).unwrap_or_default(),
         inodes: (fs.geom().inodes(), sb.free_inodes()),

@@ -16,7 +16,9 @@ pub mod guest;
 pub mod layout;
 pub mod place;
 pub mod select;
+pub mod replay;
 pub mod target;
+pub mod view;
 
 pub use content::Content;
 pub use error::Error;

@@ -83,7 +83,7 @@ pub fn text_of(uuid: PartUuid) -> String {
 }
 
 fn facts_match(volume: &Volume, matches: impl Fn(&crate::ExtFacts) -> bool) -> bool {
-    volume.ext.as_ref().and_then(|ext| ext.as_ref().ok()).is_some_and(matches)
+    volume.facts().is_some_and(matches)
 }
 
 fn is_root(volume: &Volume) -> bool {

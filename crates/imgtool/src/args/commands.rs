@@ -91,7 +91,7 @@ pub struct Grow {
     /// The image
     #[arg(value_hint = ValueHint::FilePath)]
     pub image: PathBuf,
-    /// The new total size, or so much more: 20G, +10G
+    /// The new total size, so much more, or all that is free on the disk: 20G, +10G, +50%, max
     #[arg(value_parser = growth)]
     pub size: SizeSpec,
     /// Which filesystem.
@@ -330,8 +330,8 @@ impl Fs {
 /// A size to grow to or by.
 fn growth(text: &str) -> Result<SizeSpec, String> {
     match text.parse().map_err(|bad: BadSize| bad.to_string())? {
-        spec @ (SizeSpec::Total(_) | SizeSpec::Plus(_)) => Ok(spec),
-        _ => Err("write the new total size, or + and how much more".to_owned()),
+        spec @ (SizeSpec::Total(_) | SizeSpec::Plus(_) | SizeSpec::PlusPercent(_) | SizeSpec::Max) => Ok(spec),
+        _ => Err("write the new total size, + and how much more, or max for what is free on the disk".to_owned()),
     }
 }
 

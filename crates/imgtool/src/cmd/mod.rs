@@ -3,16 +3,59 @@
 //! A command opens what it was told to work on, confines itself ([`Session::confine`]), asks the library for a
 //! plan or a finding, and says what came of it.
 
-use crate::args::Command;
+mod check;
+mod compare;
+mod create;
+mod digest;
+mod fs;
+mod grow;
+mod info;
+mod map;
+mod recover;
+
+use crate::args::{self, Command};
 use crate::cx::Session;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
+use disk::{Change, CommitOptions, Image, Receipt};
+use std::path::Path;
 
 /// Runs a command.
 ///
 /// # Errors
 /// Where it did not do what it was asked.
 pub fn run(command: &Command, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
-    let _ = (command, session, out);
-    Err(Failure::new(Exit::Io, "internal", "this command is not wired yet"))
+    match command {
+        Command::Grow(args) => grow::run(args, session, out),
+        Command::Recover(args) => recover::run(args, session, out),
+        Command::Info(args) => info::run(args, session, out),
+        Command::Map(args) => map::run(args, session, out),
+        Command::Check(args) => check::run(args, session, out),
+        Command::Compare(args) => compare::run(args, session, out),
+        Command::Digest(args) => digest::run(args, session, out),
+        Command::Create(args) => create::run(args, session, out),
+        Command::Fs(args) => fs::run(args, session, out),
+    }
+}
+
+/// Commits a staged change, unless there is nothing to do or nothing shall be written.
+fn commit(
+    image: &mut Image,
+    name: &Path,
+    change: &Change,
+    how: &args::Change,
+    session: &Session,
+) -> Result<Option<Receipt>, Failure> {
+    if change.is_empty() || session.globals.dry_run {
+        return Ok(None);
+    }
+    session.cancel.check().of(name)?;
+    let options = CommitOptions { undo: how.undo.clone(), about: about() };
+    image.commit(change, &options, &session.cx()).of(name).map(Some)
+}
+
+/// The command line, for people who find a journal.
+fn about() -> String {
+    let words: Vec<String> = std::env::args().collect();
+    words.join(" ")
 }

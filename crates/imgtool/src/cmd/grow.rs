@@ -1,0 +1,99 @@
+//! `grow IMAGE SIZE`: the container, the partition and the filesystem grow together.
+
+use crate::args::Grow;
+use crate::cmd::commit;
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of};
+use crate::output::Output;
+use crate::render::Table;
+use disk::Receipt;
+use ondisk::Len;
+use ondisk::size::Human;
+use serde_json::{Value, json};
+use stack::grow::{Depth, Grown, Request, Sizes, stage};
+
+/// Runs it.
+///
+/// # Errors
+/// Where the image cannot grow as asked; it is as before then, or `recover` finishes the change.
+pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let mut opened = session.open_writing(&args.image, &args.change)?;
+    session.confine_change(&args.image, &args.change, out);
+    let request = Request {
+        size: args.size,
+        place: args.at.place(),
+        depth: match (args.disk_only, args.no_fs) {
+            (true, _) => Depth::Disk,
+            (_, true) => Depth::Partition,
+            _ => Depth::Filesystem,
+        },
+        full_check: args.change.check,
+    };
+    let grown = stage(&opened.source(&opened.image), &request, &session.cx()).of(&args.image)?;
+    for note in &grown.notes {
+        out.warn(note);
+    }
+    let receipt = commit(&mut opened.image, &args.image, &grown.change, &args.change, session)?;
+    show(&grown, receipt.as_ref(), session, out)?;
+    Ok(Exit::Done)
+}
+
+fn show(grown: &Grown, receipt: Option<&Receipt>, session: &Session, out: &mut Output) -> Result<(), Failure> {
+    if grown.change.is_empty() {
+        out.report("nothing to do: everything has that size already");
+    } else if session.globals.dry_run {
+        for step in &grown.steps {
+            out.line(step);
+        }
+        out.line(format!(
+            "would write {} to unused places and {} over used ones",
+            Human(grown.change.fresh_len()),
+            Human(grown.change.home_len())
+        ));
+    } else {
+        out.note(grown.steps.join("; "));
+        out.table(&sizes(&grown.before, &grown.after));
+    }
+    out.document(&document(grown, receipt, session.globals.dry_run))
+}
+
+fn sizes(before: &Sizes, after: &Sizes) -> Table {
+    let mut table = Table::new().left("").right("BEFORE").right("AFTER");
+    let mut row = |name: &str, before: Option<Len>, after: Option<Len>| {
+        if let (Some(before), Some(after)) = (before, after) {
+            table.row([name.to_owned(), Human(before).to_string(), Human(after).to_string()]);
+        }
+    };
+    row("file", Some(before.file), Some(after.file));
+    row("disk", Some(before.disk), Some(after.disk));
+    row("partition", before.volume.map(|span| span.len()), after.volume.map(|span| span.len()));
+    row("filesystem", before.filesystem.map(|fs| fs.0), after.filesystem.map(|fs| fs.0));
+    row("free in it", before.filesystem.map(|fs| fs.1), after.filesystem.map(|fs| fs.1));
+    table
+}
+
+fn document(grown: &Grown, receipt: Option<&Receipt>, dry_run: bool) -> Value {
+    let side = |sizes: &Sizes| {
+        json!({
+            "file-size": sizes.file.get(),
+            "virtual-size": sizes.disk.get(),
+            "partition-start": sizes.volume.map(|span| span.start().get()),
+            "partition-size": sizes.volume.map(|span| span.len().get()),
+            "filesystem-size": sizes.filesystem.map(|fs| fs.0.get()),
+            "filesystem-free": sizes.filesystem.map(|fs| fs.1.get()),
+        })
+    };
+    json!({
+        "changed": !grown.change.is_empty() && !dry_run,
+        "dry-run": dry_run,
+        "place": grown.volume.map(|volume| volume.to_string()),
+        "steps": grown.steps,
+        "notes": grown.notes,
+        "before": side(&grown.before),
+        "after": side(&grown.after),
+        "fresh-bytes": grown.change.fresh_len().get(),
+        "home-bytes": grown.change.home_len().get(),
+        "journal-bytes": receipt.map(|receipt| receipt.journal.get()),
+        "flushes": receipt.map(|receipt| receipt.flushes),
+    })
+}
