@@ -148,7 +148,7 @@ impl Header {
         if self.snapshots > SNAPSHOTS_MAX {
             return Err(bad(60, format!("nb_snapshots is {}, the limit is {SNAPSHOTS_MAX}", self.snapshots)));
         }
-        if self.snapshots > 0 && !self.snapshots_at.is_aligned(geo.bytes()) {
+        if !self.snapshots_at.is_aligned(geo.bytes()) {
             return Err(bad(64, format!("snapshots_offset is {}, not on a cluster", self.snapshots_at)));
         }
         Ok(())

@@ -45,6 +45,24 @@ impl Random {
     }
 }
 
+/// The sectors of an image that look like tables: most of their words have a small first byte and are not all zero.
+pub fn table_sectors(image: &[u8]) -> Vec<usize> {
+    let small = |word: &&[u8]| word[0] & 0x3f == 0 && word[1] == 0;
+    let is_table =
+        |sector: &[u8]| sector.chunks(8).filter(small).count() > 55 && sector.iter().any(|byte| *byte != 0);
+    (0..image.len() / 512).filter(|i| is_table(&image[i * 512..][..512])).collect()
+}
+
+/// Another value for a byte.
+pub fn mutated(random: &mut Random, byte: u8) -> u8 {
+    match random.below(4) {
+        0 => byte ^ 1 << random.below(8),
+        1 => 0xff,
+        2 => 0,
+        _ => random.below(256) as u8,
+    }
+}
+
 /// A folder of images.
 pub struct Lab(TempDir);
 
