@@ -135,6 +135,11 @@ impl Inode {
         Ok(this)
     }
 
+    /// Takes the bytes of an inode that may be damaged, for those who look for damage.
+    pub(crate) const fn unverified(ino: InodeNo, bytes: Vec<u8>) -> Self {
+        Self { ino, bytes }
+    }
+
     /// Its number.
     #[must_use]
     pub const fn ino(&self) -> InodeNo {
@@ -267,6 +272,13 @@ impl Inode {
     #[must_use]
     pub fn mtime(&self) -> Time {
         Time::of(self.raw().i_mtime.get(), self.extra().i_mtime_extra.get())
+    }
+
+    /// When it was made, where the inode has room for that.
+    #[must_use]
+    pub fn crtime(&self) -> Option<Time> {
+        let extra = self.extra();
+        (self.extra_isize() >= 24).then(|| Time::of(extra.i_crtime.get(), extra.i_crtime_extra.get()))
     }
 
     /// Device numbers (major, minor) of a device file.
