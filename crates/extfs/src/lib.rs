@@ -5,7 +5,7 @@
 //! sb        the validated superblock              geom            groups and backups: pure arithmetic
 //! group     descriptors                           csum            every checksum, once
 //! bitmap    bits of a group                       read            inodes, maps, files, directories, attributes
-//! check     all that may be damaged
+//! check     all that may be damaged               recovery        journal (jbd2), then orphans (orphan)
 //! ```
 //!
 //! [`Ext::open`] is the gate: it reads and never writes. A dirty journal is not looked at here; replay it into an
@@ -18,8 +18,11 @@ pub mod error;
 pub mod feature;
 pub mod geom;
 pub mod group;
+pub mod jbd2;
 pub mod layout;
+pub mod orphan;
 pub mod read;
+pub mod recovery;
 pub mod resize;
 pub mod sb;
 pub mod unit;
@@ -31,5 +34,6 @@ pub use geom::{Backups, Geometry};
 pub use group::{Descriptor, Groups};
 pub use read::Ext;
 pub use read::inode::{Inode, Kind};
+pub use recovery::{Recovery, recovered};
 pub use sb::Superblock;
 pub use unit::{BlockCount, BlockNo, BlockSize, ClusterCount, FileBlock, GroupNo, InodeNo};
