@@ -6,6 +6,7 @@
 
 pub mod chain;
 pub mod container;
+pub mod create;
 pub mod error;
 pub mod format;
 pub mod probe;
@@ -16,6 +17,7 @@ pub mod vhd;
 
 pub use chain::{Parent, ParentRef};
 pub use container::{Container, Facts, GrowPlan, Map, VhdFacts};
+pub use create::{Create, CreatePlan};
 pub use error::{Error, Result};
 pub use format::{Format, NotAFormat};
 pub use status::{BlockStatus, Finding, Findings, Severity};

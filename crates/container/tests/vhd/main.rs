@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod face;
 mod grow;
 mod open;
 mod read;

@@ -231,3 +231,62 @@ fn others_are_known_by_name() {
         assert_eq!(for_writing(&file, None, Some(Format::Raw)).unwrap(), Format::Raw, "told is final");
     }
 }
+
+/// Random damage with right checksums: an error or an answer, never a panic, and no write to a damaged map.
+#[test]
+fn random_damage_is_survived() {
+    let small =
+        Image { blocks: vec![Block::whole(3), Block::whole(1)], ..Image::tap(64 << 10).with_block(4096) };
+    let good = small.build();
+    let end = good.len() - 512;
+    let mut dice = 99_u64;
+    let mut roll = |below: usize| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) as usize % below
+    };
+    let mut opened = 0;
+    for _ in 0..4000 {
+        let mut file = good.clone();
+        for _ in 0..1 + roll(3) {
+            let value = [0, 1, 0x7f, 0x80, 0xff, roll(256) as u8][roll(6)];
+            // Head fields, locators, table, batmap.
+            let at =
+                [16 + roll(70), 512 + roll(56), 1088 + roll(192), 1536 + roll(64), 2048 + roll(32)][roll(5)];
+            file[at] = value;
+            if at < 512 && roll(3) > 0 {
+                file[end + at] = value;
+            }
+        }
+        for at in [0, end] {
+            seal(&mut file[at..at + 512], 64);
+        }
+        seal(&mut file[512..1536], 36);
+        if roll(9) == 0 {
+            file.truncate(roll(file.len()));
+        }
+        let _ = probe(&mem(&file), None);
+        let Ok(mut vhd) = Vhd::open(mem(&file), &limits()) else { continue };
+        opened += 1;
+        let len = vhd.len().get();
+        let range = span(0, len.min(1 << 20));
+        let mut buf = vec![0; range.len().to_usize()];
+        let _ =
+            (vhd.read_at(Offset::ZERO, &mut buf), vhd.extents(range), vhd.status(range), vhd.parent_ref());
+        let findings = vhd.check().unwrap();
+        let damaged = findings.count(container::Severity::Damage) > 0;
+        for to in [len.saturating_add(512), len.saturating_add(1 << 20)] {
+            if let Ok(plan) = vhd.plan_grow(Len::new(to)) {
+                assert!(!damaged, "a plan over {findings:?}");
+                let mut grown = mem(&file);
+                plan.apply(&mut grown).unwrap();
+                let vhd = Vhd::open(&grown, &limits()).unwrap();
+                assert!(vhd.len().get() >= to);
+                assert_eq!(vhd.check().unwrap().count(container::Severity::Damage), 0);
+            }
+        }
+        let at = Offset::new(range.len().get().saturating_sub(600));
+        let done = vhd.write_at(at, &buf[..buf.len().min(600)]).is_ok() && vhd.zero(range).is_ok();
+        assert!(!(done && damaged && !buf.is_empty()), "a write over {findings:?}");
+    }
+    assert!(opened > 500, "{opened}");
+}
