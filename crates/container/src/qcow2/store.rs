@@ -103,7 +103,7 @@ mod tests {
         for order in 0..=6 {
             let mut block = vec![0; 512];
             let n = (512 * 8) >> order;
-            let value = |i: u64| (i * 0x9e37_79b9_7f4a_7c15) & max(order);
+            let value = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) & max(order);
             (0..n).for_each(|i| put(&mut block, i, order, value(i)));
             (0..n).for_each(|i| assert_eq!(get(&block, i, order), value(i), "order {order}, {i}"));
         }

@@ -175,7 +175,7 @@ impl<D: Disk> Qcow2<D> {
             Some(host) => host,
             None => {
                 let host = self.take(1)?;
-                self.keep_parts(span, host, kept)?;
+                self.fill_around(span, host, kept, true)?;
                 host
             }
         };
@@ -190,21 +190,10 @@ impl<D: Disk> Qcow2<D> {
         Ok(Offset::new(host.get().saturating_add(from)))
     }
 
-    /// Copies the parts `kept` of the cluster around `span` to `host`, except for the bytes of `span`.
-    fn keep_parts(&mut self, span: Span, host: Offset, kept: u32) -> Result<()> {
+    /// Brings the bytes of `parts` of the cluster, except for those of `span`, to `host` as they read now.
+    fn fill_around(&mut self, span: Span, host: Offset, parts: u32, clean: bool) -> Result<()> {
         let cluster = self.header.geo.guest_at(self.header.geo.guest_of(span.start()));
-        for part in self.parts(cluster, kept) {
-            for piece in outside(part, span) {
-                self.carry(piece, offset_in(host, cluster, piece), true)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings in what the bytes around `span` read as, up to the borders of the parts `missing`.
-    fn fill_around(&mut self, span: Span, host: Offset, missing: u32, clean: bool) -> Result<()> {
-        let cluster = self.header.geo.guest_at(self.header.geo.guest_of(span.start()));
-        for part in self.parts(cluster, missing) {
+        for part in self.parts(cluster, parts) {
             for piece in outside(part, span) {
                 self.carry(piece, offset_in(host, cluster, piece), clean)?;
             }

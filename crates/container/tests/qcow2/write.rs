@@ -18,7 +18,7 @@ fn step(random: &mut Random, disk: &mut dyn Disk, model: &mut [u8]) {
     let len = len.min(size - at);
     let span = Span::new(Offset::new(at), Len::new(len)).unwrap();
     let range = at as usize..(at + len) as usize;
-    match random.below(6) {
+    match random.below(5) {
         0 | 1 => {
             let bytes = random.bytes(len);
             disk.write_at(span.start(), &bytes).unwrap();
@@ -32,7 +32,6 @@ fn step(random: &mut Random, disk: &mut dyn Disk, model: &mut [u8]) {
             disk.discard(span).unwrap();
             model[range].fill(0);
         }
-        4 => disk.mark_fresh(Span::default()).unwrap(),
         _ => {
             let to = random.below(size - len + 1);
             if to.abs_diff(at) >= len {
