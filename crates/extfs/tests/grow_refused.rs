@@ -83,10 +83,10 @@ fn sizes_that_cannot_be() {
     let few_args = ["-q", "-F", "-t", "ext4", "-b", "1024", "-E", "resize=200000", few.to_str().unwrap()];
     run("mke2fs", few_args);
     let legacy = GrowOptions { legacy_boot: true };
-    expect(&refused(&few, 400_000, legacy), Class::Refused, "GRUB legacy");
     assert!(plan(&few, BlockCount(400_000), default).unwrap().converts_to_meta_bg());
-    let old = image("ext2-revision-0", dir.path());
-    expect(&refused(&old, 300_000, default), Class::Refused, "revision 0");
+    assert!(!plan(&few, BlockCount(400_000), legacy).unwrap().converts_to_meta_bg());
+    let clusters = image("ext4-bigalloc-1k", dir.path());
+    expect(&refused(&clusters, 40 << 20, legacy), Class::Refused, "bigalloc");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use super::place::Pack;
 use super::reserve::{self, Reserve};
-use super::{GroupEdit, GrowPlan};
+use super::{GroupEdit, GrowPlan, Place};
 use crate::bitmap::Bitmap;
 use crate::csum::Object;
 use crate::error::{Error, Part, Result};
@@ -47,8 +47,10 @@ struct Writer<'d> {
     groups: Groups,
     /// Bitmaps of old groups, already changed.
     bitmaps: Vec<(GroupNo, Bitmap)>,
-    /// The resize inode and where it is.
-    inode: Option<(Offset, Vec<u8>)>,
+    /// Groups with a bitmap or table at a new place.
+    moved_groups: Vec<GroupNo>,
+    /// The resize inode.
+    inode: Option<Vec<u8>>,
 }
 
 impl<'d> Writer<'d> {
@@ -56,19 +58,19 @@ impl<'d> Writer<'d> {
         let fs = Ext::open(&*disk, limits)?;
         let sb = fs.sb().edited(|raw| plan.edit_super(raw))?;
         let groups = fs.groups().resized(&sb, limits)?;
-        let bitmaps = plan.edits.iter().map(|edit| Ok((edit.group, plan.edited_bitmap(&fs, edit)?)));
+        let edited = |edit: &GroupEdit| Ok((edit.group, edit.applied(fs.block_bitmap(edit.group)?, &plan.new)));
+        let bitmaps = plan.edits.iter().map(edited);
         let bitmaps = bitmaps.collect::<Result<Vec<_>>>()?;
         let inode = match plan.reserve {
             Reserve::Same => None,
-            _ => Some((
-                fs.inode_offset(InodeNo::RESIZE)?,
-                fs.inode(InodeNo::RESIZE)?.bytes().to_vec(),
-            )),
+            _ => Some(fs.inode(InodeNo::RESIZE)?.bytes().to_vec()),
         };
-        Ok(Self { plan, disk, sb, groups, bitmaps, inode })
+        let moved_groups = plan.moves.places.iter().map(|&(group, _)| group).collect();
+        Ok(Self { plan, disk, sb, groups, bitmaps, moved_groups, inode })
     }
 
     fn run(mut self, cx: &Cx<'_>) -> Result<()> {
+        self.moves()?;
         for (group, bitmap) in std::mem::take(&mut self.bitmaps) {
             self.old_group(group, &bitmap)?;
         }
@@ -86,6 +88,43 @@ impl<'d> Writer<'d> {
 
     fn new_groups(&self) -> u32 {
         self.plan.new.groups().saturating_sub(self.plan.old.groups())
+    }
+
+    /// Copies what is in the way, switches descriptors, and writes changed pointers where they are now.
+    fn moves(&mut self) -> Result<()> {
+        let moves = std::mem::take(&mut self.plan.moves);
+        for one in moves.copies {
+            if one.fresh {
+                self.mark(one.to, one.count)?;
+            }
+            let (from, to) = (self.span(one.from, one.count)?, self.offset(one.to)?);
+            self.disk.copy(from, to)?;
+        }
+        for (group, place) in moves.places {
+            let mut desc = self.groups.get(group)?;
+            match place {
+                Place::BlockBitmap(at) => desc.block_bitmap = at,
+                Place::InodeBitmap(at) => desc.inode_bitmap = at,
+                Place::InodeTable(at) => desc.inode_table = at,
+            }
+            self.groups.put(group, &desc)?;
+        }
+        for (at, bytes) in moves.blocks {
+            self.write_block(at, &bytes)?;
+        }
+        for (ino, bytes) in moves.inodes {
+            let at = self.inode_offset(ino)?;
+            self.disk.write_at(at, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn inode_offset(&self, ino: InodeNo) -> Result<Offset> {
+        let geom = &self.plan.new;
+        let (group, index) = geom.place_of(ino).ok_or(Error::broken(Part::Inode(ino), "is not there"))?;
+        let table = self.offset(self.groups.get(group)?.inode_table)?;
+        let within = Len::new(u64::from(index).saturating_mul(geom.inode_size.into()));
+        table.checked_add(within).ok_or(Error::broken(Part::Inode(ino), "lies beyond the end of all numbers"))
     }
 
     fn old_group(&mut self, group: GroupNo, bitmap: &Bitmap) -> Result<()> {
@@ -131,7 +170,7 @@ impl<'d> Writer<'d> {
     }
 
     fn resize_inode(&mut self) -> Result<()> {
-        let Some((at, mut bytes)) = self.inode.take() else { return Ok(()) };
+        let Some(mut bytes) = self.inode.take() else { return Ok(()) };
         let (old, new) = (self.plan.old.clone(), self.plan.new.clone());
         if let Reserve::Changed { dind } = self.plan.reserve {
             self.write_block(dind, &reserve::dind_block(&new))?;
@@ -146,6 +185,7 @@ impl<'d> Writer<'d> {
         } else {
             bytes.fill(0);
         }
+        let at = self.inode_offset(InodeNo::RESIZE)?;
         Ok(self.disk.write_at(at, &bytes)?)
     }
 
@@ -155,13 +195,14 @@ impl<'d> Writer<'d> {
         let first_new = new.desc_block_of(GroupNo(old.groups()));
         let grown = if self.new_groups() == 0 { 0..0 } else { first_new..new.desc_blocks() };
         let edited = self.plan.edits.iter().map(|edit| new.desc_block_of(edit.group));
-        let changed: BTreeSet<u32> = grown.chain(edited).collect();
+        let moved = self.moved_groups.iter().map(|&group| new.desc_block_of(group));
+        let changed: BTreeSet<u32> = grown.chain(edited).chain(moved).collect();
         for k in 0..new.desc_blocks() {
             let bytes = self.groups.block(k).unwrap_or_default().to_vec();
             let home = new.primary_desc_block(k);
             for at in new.desc_block_copies(k) {
                 let fresh = at.0 >= old.blocks.0;
-                let spare = k >= old.desc_blocks() && Some(at) != home && old.first_meta_bg.is_none();
+                let spare = reserve::indexes(&old).contains(&k) && Some(at) != home;
                 if spare && !fresh {
                     self.mark(at, BlockCount(1))?;
                 }
@@ -249,6 +290,13 @@ impl GrowPlan {
                 place.set(group.0);
             }
         }
+        if let Some(map) = &self.moves.journal_map
+            && raw.s_jnl_backup_type == 1
+        {
+            for (place, word) in raw.s_jnl_blocks.iter_mut().zip(map.as_chunks::<4>().0) {
+                place.set(u32::from_le_bytes(*word));
+            }
+        }
         raw.s_reserved_gdt_blocks.set(low16(new.reserved_gdt.into()));
         raw.s_inodes_count.set(new.inodes());
         raw.s_free_inodes_count.set(low32(self.after.free_inodes));
@@ -257,14 +305,4 @@ impl GrowPlan {
         raw.set_free_blocks(BlockCount(self.after.free_clusters << new.cluster_bits));
         raw.s_overhead_clusters.set(self.overhead);
     }
-
-    fn edited_bitmap<D: disk::ReadAt>(&self, fs: &Ext<D>, edit: &GroupEdit) -> Result<Bitmap> {
-        let mut bitmap = fs.block_bitmap(edit.group)?;
-        bitmap.resize(low32(self.new.clusters_in(edit.group).0));
-        for range in &edit.freed {
-            bitmap.fill(range.clone(), false);
-        }
-        Ok(bitmap)
-    }
 }
-

@@ -9,18 +9,22 @@
 //!
 //! 1. Nothing that the old state refers to is written before the commit point: fresh is what lies behind the old end,
 //!    and the copies of reserved descriptor blocks in backup groups, which have no content before.
-//! 2. No guest data moves, and no head changes its length.
+//! 2. No guest data moves and no head changes its length, except where the reserve is used up and the boot loader does
+//!    not know `meta_bg`; then data move to blocks that were free.
 //! 3. [`plan_grow`] decides and verifies; [`GrowPlan::apply`] only writes.
 //! 4. What the change relies on is verified before: superblock, all descriptors, the bitmaps that change, the resize
 //!    inode to its last pointer, and that no two structures share a block.
 
 mod apply;
+mod clear;
 mod owners;
 mod place;
 mod plan;
 mod refusal;
+mod relink;
 mod reserve;
 mod size;
+mod space;
 
 pub use place::Pack;
 pub use plan::plan_grow;
@@ -29,7 +33,7 @@ pub use reserve::Reserve;
 pub use size::blocks_on;
 
 use crate::geom::{Backups, Geometry};
-use crate::unit::{BlockCount, GroupNo};
+use crate::unit::{BlockCount, BlockNo, GroupNo, InodeNo};
 use ondisk::num::to_u64;
 use ondisk::size::Human;
 use std::ops::Range;
@@ -56,9 +60,50 @@ pub struct GroupEdit {
     /// Which.
     pub group: GroupNo,
     /// Bits that become free, besides those that the group is longer by.
-    pub freed: Vec<Range<u32>>,
+    pub cleared: Vec<Range<u32>>,
+    /// Bits that are in use afterwards, whatever else happens to them.
+    pub set: Vec<Range<u32>>,
     /// Free clusters that it gains in all.
-    pub gained: u32,
+    pub gained: i64,
+}
+
+/// Blocks that are copied to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// From here.
+    pub from: BlockNo,
+    /// To here.
+    pub to: BlockNo,
+    /// So many.
+    pub count: BlockCount,
+    /// The target was free; else what was there has moved before.
+    pub fresh: bool,
+}
+
+/// Where a part of a group is afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The block bitmap.
+    BlockBitmap(BlockNo),
+    /// The inode bitmap.
+    InodeBitmap(BlockNo),
+    /// The inode table.
+    InodeTable(BlockNo),
+}
+
+/// What moves because descriptors need its place. Nothing, as a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moves {
+    /// Copies, in this order.
+    pub copies: Vec<Copied>,
+    /// Bitmaps and tables at new places.
+    pub places: Vec<(GroupNo, Place)>,
+    /// Inodes with changed pointers, whole.
+    pub inodes: Vec<(InodeNo, Vec<u8>)>,
+    /// Blocks with changed pointers or checksums, whole, at their new places.
+    pub blocks: Vec<(BlockNo, Vec<u8>)>,
+    /// The journal's `i_block`, of which the superblock has a copy.
+    pub journal_map: Option<Vec<u8>>,
 }
 
 /// Everything that a grow will do.
@@ -80,6 +125,8 @@ pub struct GrowPlan {
     pub packs: Vec<Pack>,
     /// Bitmaps of old groups that change.
     pub edits: Vec<GroupEdit>,
+    /// What moves out of the way.
+    pub moves: Moves,
     /// What happens to the resize inode.
     pub reserve: Reserve,
     /// What was found odd and will be right afterwards.
@@ -128,6 +175,9 @@ impl GrowPlan {
             Reserve::Changed { .. } => said.push("the resize inode lists the new backup groups".to_owned()),
             Reserve::Dropped { .. } => said.push("the resize inode is given up (feature resize_inode)".to_owned()),
             Reserve::Same => {}
+        }
+        for one in &self.moves.copies {
+            said.push(format!("{} blocks at {} move to {}", one.count, one.from, one.to));
         }
         if self.converts_to_meta_bg() {
             said.push("further descriptor blocks lie in their own groups (feature meta_bg)".to_owned());

@@ -1,9 +1,10 @@
 //! Deciding everything about a grow.
 
-use super::owners::{Owners, bits};
+use super::owners::Owners;
 use super::place::packs;
 use super::reserve::{self, Reserve};
-use super::{Count, GroupEdit, GrowOptions, GrowPlan, Refusal, size};
+use super::space::Space;
+use super::{Count, GroupEdit, GrowOptions, GrowPlan, Moves, Refusal, clear, size};
 use crate::error::{Error, Part, Result};
 use crate::feature::Incompat;
 use crate::geom::Geometry;
@@ -11,7 +12,6 @@ use crate::read::{Ext, MmpState};
 use crate::unit::{BlockCount, BlockNo, GroupNo, InodeNo};
 use disk::ReadAt;
 use ondisk::num::{low32, to_u64};
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Plans to grow a filesystem to `to` blocks, or to as many of them as it can use.
@@ -23,22 +23,27 @@ pub fn plan_grow<D: ReadAt>(fs: &Ext<D>, to: BlockCount, options: GrowOptions) -
     let (old, new) = (fs.geom().clone(), size::choose(fs.sb(), to, options.legacy_boot)?);
     let owners = Owners::of(fs)?;
     let reserve = reserve::plan(fs, &new)?;
+    if let Reserve::Changed { dind } | Reserve::Dropped { dind } = reserve
+        && !owners.avoid(dind..dind.plus(1))
+    {
+        return Err(Error::broken(Part::MapBlock(InodeNo::RESIZE, dind), "lies in other metadata"));
+    }
     let per_flex = match fs.sb().raw().s_log_groups_per_flex {
         log if fs.sb().incompat().has(Incompat::FLEX_BG) => 1_u64.checked_shl(log.into()).unwrap_or(u64::MAX),
         _ => 1,
     };
     let packs = packs(&new, old.groups()..new.groups(), per_flex);
-    let edits = edits(fs, &owners, &new, &freed(&old, &new, &reserve))?;
+    let (edits, moves) = changes(fs, &owners, &new, &reserve)?;
     let (before, mut after) = counts(fs)?;
     for edit in &edits {
-        after.free_clusters = after.free_clusters.saturating_add(edit.gained.into());
+        after.free_clusters = after.free_clusters.saturating_add_signed(edit.gained);
     }
     for (pack, group) in packs.iter().flat_map(|pack| pack.groups.clone().map(move |g| (pack, GroupNo(g)))) {
         after.free_clusters = after.free_clusters.saturating_add(pack.free_clusters(group, &new).into());
         after.free_inodes = after.free_inodes.saturating_add(new.inodes_per_group.into());
     }
     let notes = notes(fs);
-    let mut plan = GrowPlan { old, new, before, after, held_back: BlockCount(0), overhead: 0, packs, edits, reserve, notes };
+    let mut plan = GrowPlan { old, new, before, after, held_back: BlockCount(0), overhead: 0, packs, edits, moves, reserve, notes };
     plan.held_back = scaled(fs.sb().reserved_blocks(), &plan);
     plan.overhead = overhead(fs.sb().raw().s_overhead_clusters.get(), &plan);
     Ok(plan)
@@ -91,52 +96,32 @@ fn freed(old: &Geometry, new: &Geometry, reserve: &Reserve) -> Vec<Range<BlockNo
     freed
 }
 
-/// What changes in the bitmaps of old groups: blocks become free, and the last group becomes longer.
-fn edits<D: ReadAt>(
+/// What changes in the bitmaps of old groups, and what moves.
+fn changes<D: ReadAt>(
     fs: &Ext<D>,
     owners: &Owners,
     new: &Geometry,
-    freed: &[Range<BlockNo>],
-) -> Result<Vec<GroupEdit>> {
+    reserve: &Reserve,
+) -> Result<(Vec<GroupEdit>, Moves)> {
     let old = fs.geom();
-    let mut ranges: BTreeMap<GroupNo, Vec<Range<u32>>> = BTreeMap::new();
+    let mut space = Space::new(fs, owners);
     let last = old.last_group();
     if new.clusters_in(last) != old.clusters_in(last) || fs.groups().get(last)?.block_uninit() {
-        ranges.entry(last).or_default();
+        space.touch(last)?;
     }
-    for blocks in freed {
-        let group = old.group_of(blocks.start).ok_or(Error::broken(
-            Part::MapBlock(InodeNo::RESIZE, blocks.start),
-            "lies outside the filesystem",
-        ))?;
-        ranges.entry(group).or_default().push(freeable(old, owners, group, blocks));
+    for blocks in freed(old, new, reserve) {
+        space.clear(blocks)?;
     }
-    let mut edits = Vec::new();
-    for (group, freed) in ranges {
-        let bitmap = owners.bitmap(fs, group)?;
-        if freed.iter().any(|range| bitmap.next(range.start, false) < range.end) {
-            return Err(Error::broken(Part::BlockBitmap(group), "says that blocks in use are free"));
-        }
-        let grown = new.clusters_in(group).0.saturating_sub(old.clusters_in(group).0);
-        let gained = freed.iter().map(|range| u64::from(range.end.saturating_sub(range.start)));
-        let gained = low32(gained.fold(grown, u64::saturating_add));
-        edits.push(GroupEdit { group, freed, gained });
-    }
-    Ok(edits)
-}
-
-/// The bits of blocks that become free: of a cluster shared with other metadata, none.
-fn freeable(old: &Geometry, owners: &Owners, group: GroupNo, blocks: &Range<BlockNo>) -> Range<u32> {
-    let all = bits(old, group, blocks.clone());
-    let shared = |bit: u32| {
-        let start = old.block_of_bit(group, bit);
-        let end = start.plus(old.cluster_ratio());
-        !owners.avoid(start..blocks.start.max(start)) || !owners.avoid(blocks.end.min(end)..end)
+    let moves = if reserve::grows_heads(old, new) {
+        let dind = match *reserve {
+            Reserve::Dropped { dind } => Some(dind),
+            _ => None,
+        };
+        clear::plan(fs, owners, new, dind, &mut space)?
+    } else {
+        Moves::default()
     };
-    let first = if shared(all.start) { all.start.saturating_add(1) } else { all.start };
-    let end = all.end.saturating_sub(1);
-    let end = if end >= first && shared(end) { end } else { all.end };
-    first..end.max(first)
+    Ok((space.into_edits(new), moves))
 }
 
 /// Blocks held back for root: the same share as before.

@@ -1,6 +1,6 @@
 //! Why a filesystem will not be grown although nothing in it is damaged.
 
-use crate::unit::BlockCount;
+use crate::unit::{BlockCount, BlockNo, GroupNo, InodeNo};
 use ondisk::{Class, Classified};
 
 /// Why not.
@@ -56,9 +56,10 @@ pub enum Refusal {
         /// Blocks in a group.
         per_group: u32,
     },
-    /// The reserve is used up and `meta_bg` is not possible.
+    /// The reserve is used up, and neither `meta_bg` nor longer heads are possible.
     #[error(
-        "{want} blocks need {need} descriptor blocks, there is room for {room}, and {why} rules out the feature meta_bg"
+        "{want} blocks need {need} descriptor blocks, there is room for {room}, the boot loader rules out the feature \
+         meta_bg, and bigalloc rules out more room"
     )]
     Reserve {
         /// Blocks asked for.
@@ -67,8 +68,28 @@ pub enum Refusal {
         need: u32,
         /// Descriptor blocks that there is room for.
         room: u32,
-        /// What rules out `meta_bg`.
-        why: &'static str,
+    },
+    /// Something that cannot be moved lies where descriptors must go.
+    #[error("{what} lies at block {at}, where more descriptors must go")]
+    InTheWay {
+        /// What.
+        what: &'static str,
+        /// Where.
+        at: BlockNo,
+    },
+    /// There is nowhere to move things to.
+    #[error("group {group}: no {count} neighbouring free blocks for what is in the way of more descriptors")]
+    NoRoom {
+        /// The group.
+        group: GroupNo,
+        /// So many blocks.
+        count: BlockCount,
+    },
+    /// A file's extents would have to be split, and their node is full.
+    #[error("inode {ino}: parts of it are in the way of more descriptors, and its extent node has no room to say so")]
+    Extents {
+        /// The inode.
+        ino: InodeNo,
     },
     /// The resize inode cannot name blocks beyond 32 bits.
     #[error("the feature resize_inode cannot be kept beyond 2^32 blocks, and {want} were asked for")]

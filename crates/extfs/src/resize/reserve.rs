@@ -32,11 +32,17 @@ pub enum Reserve {
         /// The double indirect block.
         dind: BlockNo,
     },
-    /// It goes, because the rest of the descriptors go to `meta_bg`.
+    /// It goes, because the reserve is used up.
     Dropped {
         /// The double indirect block, which becomes free.
         dind: BlockNo,
     },
+}
+
+/// Whether descriptors need more room in the classic place than there is.
+pub(super) fn grows_heads(old: &Geometry, new: &Geometry) -> bool {
+    let room = old.classic_desc_blocks().saturating_add(old.reserved_gdt);
+    old.first_meta_bg.is_none() && new.classic_desc_blocks() > room
 }
 
 /// The descriptor blocks in reserve, counted from the first descriptor block.
@@ -102,7 +108,7 @@ pub(super) fn plan<D: ReadAt>(fs: &Ext<D>, new: &Geometry) -> Result<Reserve> {
     let dind = verify(fs)?;
     let same = || old.desc_blocks() == new.desc_blocks() && old.backup_groups().eq(new.backup_groups());
     Ok(match () {
-        () if new.first_meta_bg.is_some() => Reserve::Dropped { dind },
+        () if new.first_meta_bg.is_some() || grows_heads(old, new) => Reserve::Dropped { dind },
         () if same() => Reserve::Same,
         () => Reserve::Changed { dind },
     })

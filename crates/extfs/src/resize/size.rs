@@ -3,7 +3,8 @@
 //! 1. A last group too small for its own metadata and 50 blocks more is not begun.
 //! 2. Descriptor blocks in use and in reserve are together as many as before, so that no group's head changes its
 //!    length and nothing has to move.
-//! 3. Where the reserve is used up, all of the classic area becomes descriptors, and the rest goes to `meta_bg`.
+//! 3. Where the reserve is used up, all of the classic area becomes descriptors, and the rest goes to `meta_bg`; or,
+//!    where that cannot be, heads become longer after all.
 //! 4. The second backup of `sparse_super2` stays with the last group.
 
 use super::Refusal;
@@ -91,16 +92,13 @@ fn shape(sb: &Superblock, blocks: BlockCount, legacy_boot: bool) -> Result<Geome
         }
         return Ok(new);
     }
-    let why = match () {
-        () if legacy_boot => Some("a boot loader that does not know it (GRUB legacy)"),
-        () if sb.raw().s_rev_level.get() == 0 => Some("revision 0, which knows no features,"),
-        () => None,
-    };
-    if let Some(why) = why {
-        return Err(Refusal::Reserve { want: blocks, need, room, why }.into());
-    }
-    new.first_meta_bg = Some(room);
     new.reserved_gdt = 0;
+    // Revision 0 knows no features.
+    if !legacy_boot && sb.raw().s_rev_level.get() > 0 {
+        new.first_meta_bg = Some(room);
+    } else if new.cluster_bits > 0 {
+        return Err(Refusal::Reserve { want: blocks, need, room }.into());
+    }
     Ok(new)
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use disk::{Cancel, Change, Cx, Data, Disk, FileDev, Limits, Overlay, Quiet, ReadAt};
 use extfs::resize::{GrowOptions, GrowPlan, plan_grow};
-use extfs::{BlockCount, Error, Ext};
-use ondisk::Len;
+use extfs::{BlockCount, BlockNo, Error, Ext};
+use ondisk::{Len, Span};
 use testkit::oracle::dumpe2fs;
 
 pub const LIMITS: Limits = Limits { memory: Len::mib(128), threads: 1, chain_depth: 64, partitions: 1024 };
@@ -40,10 +40,11 @@ pub fn grow_with(image: &Path, to: BlockCount, options: GrowOptions) -> Result<(
     let cancel = Cancel::new();
     plan.clone().apply(&mut overlay, &cx(&cancel))?;
     let change = overlay.into_change()?;
-    let old = plan.old.block_size.len_of(plan.old.blocks).unwrap();
-    for write in &change.fresh {
-        let inside = write.at < old.end();
-        assert!(!inside || plan.old.reserved_gdt > plan.new.reserved_gdt, "fresh inside: {:?}", write.span());
+    for span in change.fresh.iter().map(disk::Write::span) {
+        unreferenced(&dev, span);
+    }
+    for one in &change.moves {
+        unreferenced(&dev, Span::new(one.to, one.from.len()).unwrap());
     }
     put(&change, image);
     Ok((plan, change))
@@ -51,6 +52,24 @@ pub fn grow_with(image: &Path, to: BlockCount, options: GrowOptions) -> Result<(
 
 pub fn grow(image: &Path, to: BlockCount) -> (GrowPlan, Change) {
     grow_with(image, to, GrowOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", image.display()))
+}
+
+/// Expects that the old state refers to nothing in `span`: it lies behind the end, is free, or is a copy of a
+/// descriptor block in reserve.
+fn unreferenced(dev: &FileDev, span: Span) {
+    let fs = Ext::open(dev, &LIMITS).unwrap();
+    let geom = fs.geom();
+    let last = geom.blocks.0.min((span.end().get() - 1 >> geom.block_size.bits()) + 1);
+    for block in ((span.start().get() >> geom.block_size.bits())..last).map(BlockNo) {
+        let (group, bit) = geom.bit_of(block).unwrap();
+        let used = geom.desc_blocks() + 1;
+        let index = block.0 - geom.first_block(group).0;
+        let spare = group.0 > 0
+            && geom.has_classic(group)
+            && index >= u64::from(used)
+            && index < u64::from(used + geom.reserved_gdt);
+        assert!(spare || !fs.block_bitmap(group).unwrap().get(bit), "block {block} is fresh and in use");
+    }
 }
 
 /// What a commit does, without its journal.
