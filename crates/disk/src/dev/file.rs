@@ -3,6 +3,7 @@
 use super::{Dev, DevKind, Identity, Store};
 use crate::traits::{bounded, within};
 use crate::{Error, ExtentKind, ExtentMap, ReadAt, Result};
+use ondisk::num::{round_down, round_up};
 use ondisk::{Len, Offset, Span};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
@@ -15,6 +16,9 @@ use std::path::{Path, PathBuf};
 
 /// Zeros are written in pieces of this length where the system cannot punch them.
 static ZEROS: [u8; 65536] = [0; 65536];
+
+/// Cached bytes are dropped in pieces of this length: the largest group of pages that the kernel makes.
+const CACHE: u64 = 2 << 20;
 
 /// A regular file or a block device.
 #[derive(Debug)]
@@ -163,9 +167,11 @@ impl Dev for FileDev {
     }
 
     fn forget(&mut self, span: Span) -> Result<()> {
-        let Some(len) = NonZeroU64::new(span.len().get()) else { return Ok(()) };
-        fs::fadvise(&self.file, span.start().get(), Some(len), Advice::DontNeed)
-            .map_err(|e| sys("forget", span, e))
+        // The kernel keeps pages, and groups of them, that the range covers only in part.
+        let start = round_down(span.start().get(), CACHE).unwrap_or_default();
+        let end = round_up(span.end().get(), CACHE).unwrap_or(u64::MAX);
+        let len = NonZeroU64::new(end.saturating_sub(start));
+        fs::fadvise(&self.file, start, len, Advice::DontNeed).map_err(|e| sys("forget", span, e))
     }
 
     fn kind(&self) -> DevKind {

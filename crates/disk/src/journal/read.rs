@@ -83,9 +83,13 @@ fn header(dev: &dyn Dev, role: Role) -> Result<Option<Header>> {
     let there = to_usize(dev.len().get().min(SECTOR.get()));
     dev.read_at(Offset::ZERO, head.get_mut(..there).unwrap_or_default())?;
     let header = Header::read_from_bytes(&head).unwrap_or_else(|_| zerocopy::FromZeros::new_zeroed());
+    // Zeros, or less than a header: its first sector was lost. Anything else is not ours to remove.
+    let begun = magic.get(..there.min(magic.len())).unwrap_or_default();
+    if !header.magic.starts_with(begun) && header.magic != [0; 8] {
+        return Err(corrupt("does not begin as a journal"));
+    }
     if header.magic != magic {
-        // Zeros are a journal whose first sector was lost; anything else is not ours to remove.
-        return if header.magic == [0; 8] { Ok(None) } else { Err(corrupt("does not begin as a journal")) };
+        return Ok(None);
     }
     match header.version.get() {
         0 => Ok(None),
