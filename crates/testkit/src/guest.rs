@@ -15,7 +15,7 @@ use ondisk::{Len, Offset};
 
 use crate::images::{flavor, format, place, plant};
 use crate::oracle::{debugfs, qemu_raw};
-use crate::tool::{done, find, run, tool};
+use crate::tool::{done, find, run, said, tool};
 
 /// What a partition is there for. Filesystems name their flavour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,14 @@ enum Role {
 #[derive(Clone, Copy, Debug)]
 struct Part(u32, u64, u64, Role);
 
+/// What starts a guest from a BIOS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loader {
+    Grub2,
+    /// GRUB 0.97: knows neither `meta_bg` nor large group descriptors.
+    GrubLegacy,
+}
+
 /// How a distribution divides a disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
@@ -39,6 +47,7 @@ pub struct Layout {
     pub name: &'static str,
     /// `dos` or `gpt`.
     label: &'static str,
+    loader: Loader,
     /// The size of the disk.
     pub disk: Len,
     parts: &'static [Part],
@@ -52,6 +61,7 @@ pub const LAYOUTS: &[Layout] = &[
     Layout {
         name: "debian12-cloud",
         label: "gpt",
+        loader: Loader::Grub2,
         disk: Len::gib(2),
         parts: &[
             Part(1, 32 * MIB, 2015 * MIB, Role::Root("ext4-4k")),
@@ -63,6 +73,7 @@ pub const LAYOUTS: &[Layout] = &[
     Layout {
         name: "debian12",
         label: "dos",
+        loader: Loader::Grub2,
         disk: Len::gib(1),
         parts: &[
             Part(1, MIB, 893 * MIB, Role::Root("ext4-4k")),
@@ -74,6 +85,7 @@ pub const LAYOUTS: &[Layout] = &[
     Layout {
         name: "logical-root",
         label: "dos",
+        loader: Loader::Grub2,
         disk: Len::gib(1),
         parts: &[
             Part(1, MIB, 100 * MIB, Role::Boot("ext2-1k")),
@@ -82,10 +94,11 @@ pub const LAYOUTS: &[Layout] = &[
             Part(6, 167 * MIB, 857 * MIB, Role::Root("ext4-4k")),
         ],
     },
-    // CentOS 5: sector 63, ext3 with small inodes, swap before root.
+    // CentOS 5: GRUB 0.97, sector 63, ext3 with small inodes, swap before root.
     Layout {
         name: "centos5",
         label: "dos",
+        loader: Loader::GrubLegacy,
         disk: Len::gib(1),
         parts: &[
             Part(1, 63, 208_782, Role::Boot("ext3-1k")),
@@ -97,6 +110,7 @@ pub const LAYOUTS: &[Layout] = &[
     Layout {
         name: "ubuntu2404",
         label: "gpt",
+        loader: Loader::Grub2,
         disk: Len::gib(2),
         parts: &[
             Part(1, 1025 * MIB, 1022 * MIB, Role::Root("ext4-4k")),
@@ -109,6 +123,7 @@ pub const LAYOUTS: &[Layout] = &[
     Layout {
         name: "rhel9",
         label: "gpt",
+        loader: Loader::Grub2,
         disk: Len::gib(2),
         parts: &[
             Part(1, MIB, MIB, Role::BiosBoot),
@@ -216,11 +231,11 @@ impl Layout {
             place(&image, to, at);
         }
         match self.part(|role| role == Role::BiosBoot) {
+            _ if self.loader == Loader::GrubLegacy => install_legacy(to, boot.0),
             Some(part) => {
                 install_bios(to, part.1, &prefix, &[&MODULES[..], &["biosdisk", "part_gpt"]].concat())
             }
-            // Before a partition at sector 63 there is only room for what finds the other modules.
-            None => install_bios(to, 1, &prefix, &["biosdisk", "part_msdos", "ext2"]),
+            None => install_bios(to, 1, &prefix, &[&MODULES[..], &["biosdisk", "part_msdos"]].concat()),
         }
     }
 
@@ -228,22 +243,20 @@ impl Layout {
     fn write_config(&self, tree: &Path, boot: Part) {
         let root = self.part_uuid(self.root());
         let kernel = if boot.0 == self.root() { "/boot/vmlinuz" } else { "/vmlinuz" };
-        let menu = format!(
-            "serial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n\
-             linux {kernel} root=PARTUUID={root} ro console=ttyS0,115200 panic=-1\nboot\n"
-        );
-        write(tree.join("boot/grub/grub.cfg"), menu).expect("GRUB's menu");
-        if self.label == "dos" {
-            let modules = find("/usr/lib/grub/i386-pc/boot.img");
-            run(
-                "cp",
-                [
-                    "-r".as_ref(),
-                    modules.parent().expect("a folder").as_os_str(),
-                    tree.join("boot/grub").as_os_str(),
-                ],
-            );
-        }
+        let serial = "serial --unit=0 --speed=115200\n";
+        let arguments = format!("root=PARTUUID={root} ro console=ttyS0,115200 panic=-1");
+        let (name, menu) = match self.loader {
+            Loader::Grub2 => {
+                let terminal = "terminal_input serial console\nterminal_output serial console\n";
+                ("grub.cfg", format!("{serial}{terminal}linux {kernel} {arguments}\nboot\n"))
+            }
+            Loader::GrubLegacy => {
+                run("cp", legacy_stages().iter().chain([&tree.join("boot/grub")]));
+                let title = format!("default 0\ntimeout 0\ntitle guest\nroot (hd0,{})", boot.0 - 1);
+                ("menu.lst", format!("{serial}terminal serial\n{title}\nkernel {kernel} {arguments}\n"))
+            }
+        };
+        write(tree.join("boot/grub").join(name), menu).expect("GRUB's menu");
         write(tree.join("etc/fstab"), format!("PARTUUID={root} / ext4 errors=remount-ro 0 1\n"))
             .expect("fstab");
         sign(tree);
@@ -302,6 +315,22 @@ fn install_bios(disk: &Path, core_at: u64, prefix: &str, modules: &[&str]) {
     boot[0x1b8..0x200].copy_from_slice(&old[0x1b8..0x200]);
     disk.write_all_at(&boot, 0).expect("the boot sector");
     disk.write_all_at(&core, core_at * 512).expect("the core image");
+}
+
+/// The files of GRUB 0.97 that a guest keeps in its `/boot/grub`.
+fn legacy_stages() -> [PathBuf; 3] {
+    ["stage1", "stage2", "e2fs_stage1_5"].map(|name| find(&format!("/usr/lib/grub/x86_64-pc/{name}")))
+}
+
+/// Lets GRUB 0.97 install itself from the boot partition's files.
+fn install_legacy(disk: &Path, boot: u32) {
+    let mut grub = tool("grub");
+    grub.args(["--batch", "--device-map=/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = grub.spawn().expect("grub starts");
+    let script = format!("device (hd0) {}\nroot (hd0,{})\nsetup (hd0)\nquit\n", disk.display(), boot - 1);
+    child.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("grub reads its script");
+    let said = said(&child.wait_with_output().expect("grub ends"));
+    assert!(said.contains("succeeded") && !said.contains("Error"), "{said}");
 }
 
 /// The userland's first and only process.
