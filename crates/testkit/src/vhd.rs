@@ -6,6 +6,9 @@ use std::ops::Range;
 
 const NONE: u32 = u32::MAX;
 
+/// A parent locator: its code and its data.
+pub type Locator = ([u8; 4], Vec<u8>);
+
 /// An image to be built. All sizes are in bytes.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -33,8 +36,8 @@ pub struct Image {
     pub batmap_spare: u64,
     /// The batmap's version.
     pub batmap_version: u32,
-    /// Parent's id and locators: code and data.
-    pub parent: Option<([u8; 16], Vec<([u8; 4], Vec<u8>)>)>,
+    /// Parent's id and locators.
+    pub parent: Option<([u8; 16], Vec<Locator>)>,
     /// The image's own id.
     pub uuid: [u8; 16],
     /// Free bytes between the last block and the footer, full of garbage, as in a logical volume.
@@ -54,7 +57,7 @@ impl Block {
     /// A block with all its sectors.
     #[must_use]
     pub fn whole(index: u32) -> Self {
-        Self { index, sectors: vec![0..u64::MAX] }
+        Self { index, sectors: Vec::from([0..u64::MAX]) }
     }
 }
 

@@ -4,7 +4,8 @@
     clippy::as_conversions,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    clippy::panic
+    clippy::panic,
+    clippy::single_range_in_vec_init
 )]
 
 mod face;
