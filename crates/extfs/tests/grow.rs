@@ -1,5 +1,14 @@
 //! Growing filesystems of every flavour, judged by e2fsck, the kernel and resize2fs.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may fail"
+)]
+
 mod growing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +32,11 @@ fn files(flavor: &Flavor, image: &Path) -> Manifest {
     let _ = debugfs(image, Offset::ZERO, false, &format!("rdump / {}", dir.path().display()));
     let mut manifest = Manifest::of(dir.path()).portable();
     // debugfs leaves links with the time of its run.
-    manifest.0.values_mut().filter(|entry| entry.mode >> 12 == 0o12).for_each(|entry| entry.modified = (0, 0));
+    manifest
+        .0
+        .values_mut()
+        .filter(|entry| entry.mode >> 12 == 0o12)
+        .for_each(|entry| entry.modified = (0, 0));
     manifest
 }
 
@@ -36,13 +49,10 @@ fn targets(flavor: &Flavor, image: &Path) -> Vec<u64> {
     let ratio = field(&info, "Cluster size").max(flavor.block.into()) / u64::from(flavor.block);
     let mut all = vec![
         blocks + ratio,
-        end - ratio,
         end,
         end + ratio,
         end + per_group / 2 + 3,
-        end + per_group,
         end + per_group * 3 + 77,
-        blocks * 4 + 1001,
         blocks * 9 + 12345,
     ];
     all.retain(|&to| to >= blocks && to * u64::from(flavor.block) <= 24 << 30);

@@ -1,5 +1,14 @@
 //! What a grow costs: bytes in the journal, bytes in the image, time and memory.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may fail"
+)]
+
 #[allow(dead_code, reason = "this suite needs only a part of it")]
 mod growing;
 

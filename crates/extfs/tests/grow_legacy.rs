@@ -1,5 +1,14 @@
 //! Growing past the reserve for boot loaders that do not know `meta_bg`: what is in the way moves.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may fail"
+)]
+
 #[allow(dead_code, reason = "this suite needs only a part of it")]
 mod growing;
 
@@ -24,7 +33,8 @@ fn grows(name: &str, image: &Path, sizes: &[u64]) {
     let before = files(image);
     for &to in sizes {
         copy_sparse(image, &grown);
-        let (plan, change) = grow_with(&grown, BlockCount(to), LEGACY).unwrap_or_else(|e| panic!("{name} to {to}: {e}"));
+        let (plan, change) =
+            grow_with(&grown, BlockCount(to), LEGACY).unwrap_or_else(|e| panic!("{name} to {to}: {e}"));
         let fsck = e2fsck(&grown, Offset::ZERO);
         assert!(fsck.is_clean(), "{name} to {to}: {:#?}\n{}", plan.sentences(), fsck.text);
         assert!(!dump(&grown)["Filesystem features"].contains("meta_bg"), "{name} to {to}");
@@ -60,6 +70,35 @@ fn past_the_reserve_without_meta_bg() {
         let image = dir.path().join(name);
         make(flavor(name), flavor(name).usual_len(), Fill::Lived, &image);
         grows(name, &image, sizes);
+    }
+}
+
+/// Attribute blocks in the way, shared and not, with checksums that depend on their place and without.
+#[test]
+fn attributes_move() {
+    for features in ["^extent,^metadata_csum,^64bit", "metadata_csum,64bit"] {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("attributes");
+        std::fs::File::create(&image).unwrap().set_len(Len::mib(24).get()).unwrap();
+        let features = format!("^resize_inode,^has_journal,{features}");
+        let args = ["-q", "-F", "-t", "ext4", "-b", "1024", "-I", "128", "-N", "1400", "-O", &features];
+        run("mke2fs", args.iter().copied().chain([image.to_str().unwrap()]));
+        {
+            let mount = Mount::read_write(&image);
+            for i in 0..1000 {
+                let file = mount.path().join(i.to_string());
+                std::fs::write(&file, b"").unwrap();
+                let value = testkit::images::noise(i / 2, 600);
+                rustix::fs::setxattr(&file, "user.it", &value, rustix::fs::XattrFlags::empty()).unwrap();
+            }
+        }
+        let grown = image.with_extension("grown");
+        copy_sparse(&image, &grown);
+        let (plan, _) = grow_with(&grown, BlockCount(80_000_000), LEGACY).unwrap();
+        let shared = plan.moves.blocks.len() > 10 && plan.moves.inodes.len() > plan.moves.blocks.len();
+        assert!(shared, "{features}: {} blocks", plan.moves.blocks.len());
+        assert_clean(&grown, Offset::ZERO);
+        files(&image).assert_same(&files(&grown));
     }
 }
 

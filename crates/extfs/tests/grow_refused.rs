@@ -1,5 +1,14 @@
 //! What will not be grown, by name, and what damage and lies do: never a panic, never a write.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test may fail"
+)]
+
 #[allow(dead_code, reason = "this suite needs only a part of it")]
 mod growing;
 
@@ -95,7 +104,10 @@ fn sixty_four_tebibytes_and_more() {
     let image = dir.path().join("dense");
     File::create(&image).unwrap().set_len(Len::gib(4).get()).unwrap();
     // 16384 inodes in a group of 128 MiB: 2^32 of them are reached at 32 TiB.
-    run("mke2fs", ["-q", "-F", "-t", "ext4", "-b", "4096", "-O", "64bit", "-i", "8192", image.to_str().unwrap()]);
+    run(
+        "mke2fs",
+        ["-q", "-F", "-t", "ext4", "-b", "4096", "-O", "64bit", "-i", "8192", image.to_str().unwrap()],
+    );
     let default = GrowOptions::default();
     let most = plan(&image, BlockCount(32 << 28), default).unwrap();
     assert_eq!(most.new.inodes(), u32::MAX - u32::MAX % most.new.inodes_per_group);

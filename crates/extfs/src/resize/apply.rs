@@ -58,7 +58,8 @@ impl<'d> Writer<'d> {
         let fs = Ext::open(&*disk, limits)?;
         let sb = fs.sb().edited(|raw| plan.edit_super(raw))?;
         let groups = fs.groups().resized(&sb, limits)?;
-        let edited = |edit: &GroupEdit| Ok((edit.group, edit.applied(fs.block_bitmap(edit.group)?, &plan.new)));
+        let edited =
+            |edit: &GroupEdit| Ok((edit.group, edit.applied(fs.block_bitmap(edit.group)?, &plan.new)));
         let bitmaps = plan.edits.iter().map(edited);
         let bitmaps = bitmaps.collect::<Result<Vec<_>>>()?;
         let inode = match plan.reserve {

@@ -101,7 +101,8 @@ impl<D: ReadAt> Clearing<'_, '_, D> {
     fn refuse_special(&self) -> Result<()> {
         match self.fs.sb().mmp_block() {
             Some(block) if self.hit(block, BlockCount(1)) => {
-                Err(Refusal::InTheWay { what: "the block of multiple mount protection (mmp)", at: block }.into())
+                Err(Refusal::InTheWay { what: "the block of multiple mount protection (mmp)", at: block }
+                    .into())
             }
             _ => Ok(()),
         }
@@ -182,7 +183,12 @@ impl<D: ReadAt> Clearing<'_, '_, D> {
             if found != usize::from(used) {
                 let group = self.fs.geom().group_of(block).unwrap_or_default();
                 let expected = format!("{} for block {block}", u8::from(used));
-                return Err(Error::field(Part::BlockBitmap(group), "the number of owners", to_u64(found), expected));
+                return Err(Error::field(
+                    Part::BlockBitmap(group),
+                    "the number of owners",
+                    to_u64(found),
+                    expected,
+                ));
             }
         }
         Ok(())
@@ -260,7 +266,8 @@ impl<D: ReadAt> Clearing<'_, '_, D> {
         let mut rest = blocks.as_slice();
         while let Some(&first) = rest.first() {
             let near = self.fs.geom().group_of(first).unwrap_or_default();
-            let neighbours = (1_u64..).zip(rest.iter().skip(1)).take_while(|&(n, &next)| next == first.plus(n));
+            let neighbours =
+                (1_u64..).zip(rest.iter().skip(1)).take_while(|&(n, &next)| next == first.plus(n));
             let count = to_u64(neighbours.count()).saturating_add(1);
             let (to, count) = match self.space.take(near, count, true)? {
                 Some(to) => (to, count),

@@ -153,13 +153,21 @@ impl GrowPlan {
         if self.is_empty() {
             return vec![format!("the filesystem keeps its {} blocks", old.blocks)];
         }
-        let len = |geom: &Geometry| Human(geom.block_size.len_of(geom.blocks).unwrap_or_default()).to_string();
+        let len =
+            |geom: &Geometry| Human(geom.block_size.len_of(geom.blocks).unwrap_or_default()).to_string();
         let mut said = vec![
             format!("blocks: {} ({}) to {} ({})", old.blocks, len(old), new.blocks, len(new)),
-            format!("groups: {} to {}; inodes: {} to {}", old.groups(), new.groups(), old.inodes(), new.inodes()),
+            format!(
+                "groups: {} to {}; inodes: {} to {}",
+                old.groups(),
+                new.groups(),
+                old.inodes(),
+                new.inodes()
+            ),
         ];
         if !self.packs.is_empty() {
-            let tables = u64::from(new.groups().saturating_sub(old.groups())).saturating_mul(new.table_blocks().0);
+            let tables =
+                u64::from(new.groups().saturating_sub(old.groups())).saturating_mul(new.table_blocks().0);
             said.push(format!(
                 "bitmaps and {tables} blocks of inode tables of the new groups lie in {} packs",
                 to_u64(self.packs.len())
@@ -170,10 +178,15 @@ impl GrowPlan {
         }
         match self.reserve {
             Reserve::Changed { .. } if old.reserved_gdt != new.reserved_gdt => {
-                said.push(format!("descriptor blocks in reserve: {} to {}", old.reserved_gdt, new.reserved_gdt));
+                said.push(format!(
+                    "descriptor blocks in reserve: {} to {}",
+                    old.reserved_gdt, new.reserved_gdt
+                ));
             }
             Reserve::Changed { .. } => said.push("the resize inode lists the new backup groups".to_owned()),
-            Reserve::Dropped { .. } => said.push("the resize inode is given up (feature resize_inode)".to_owned()),
+            Reserve::Dropped { .. } => {
+                said.push("the resize inode is given up (feature resize_inode)".to_owned())
+            }
             Reserve::Same => {}
         }
         for one in &self.moves.copies {

@@ -46,8 +46,11 @@ impl Owners {
                 (desc.inode_bitmap, BlockCount(1), Part::InodeBitmap(group)),
                 (desc.inode_table, geom.table_blocks(), Part::Descriptor(group)),
             ];
-            let owned =
-                |(start, count, part): (BlockNo, BlockCount, Part)| Owned { start, end: start.plus(count.0), part };
+            let owned = |(start, count, part): (BlockNo, BlockCount, Part)| Owned {
+                start,
+                end: start.plus(count.0),
+                part,
+            };
             all.extend(parts.into_iter().filter(|part| part.1.0 > 0).map(owned));
         }
         all.sort_unstable_by_key(|owned| owned.start);

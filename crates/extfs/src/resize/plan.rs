@@ -43,7 +43,19 @@ pub fn plan_grow<D: ReadAt>(fs: &Ext<D>, to: BlockCount, options: GrowOptions) -
         after.free_inodes = after.free_inodes.saturating_add(new.inodes_per_group.into());
     }
     let notes = notes(fs);
-    let mut plan = GrowPlan { old, new, before, after, held_back: BlockCount(0), overhead: 0, packs, edits, moves, reserve, notes };
+    let mut plan = GrowPlan {
+        old,
+        new,
+        before,
+        after,
+        held_back: BlockCount(0),
+        overhead: 0,
+        packs,
+        edits,
+        moves,
+        reserve,
+        notes,
+    };
     plan.held_back = scaled(fs.sb().reserved_blocks(), &plan);
     plan.overhead = overhead(fs.sb().raw().s_overhead_clusters.get(), &plan);
     Ok(plan)

@@ -86,7 +86,9 @@ pub enum Refusal {
         count: BlockCount,
     },
     /// A file's extents would have to be split, and their node is full.
-    #[error("inode {ino}: parts of it are in the way of more descriptors, and its extent node has no room to say so")]
+    #[error(
+        "inode {ino}: parts of it are in the way of more descriptors, and its extent node has no room to say so"
+    )]
     Extents {
         /// The inode.
         ino: InodeNo,
@@ -112,7 +114,9 @@ impl Classified for Refusal {
         let text = match self {
             Self::Replay | Self::Orphans => "run `imgtool fs replay`, or start and shut down the guest",
             Self::Errors | Self::NotUnmounted => "repair it with `e2fsck -f` first",
-            Self::Mounted { .. } => "stop whoever has it mounted; if nobody has, clear it with `tune2fs -E clear_mmp`",
+            Self::Mounted { .. } => {
+                "stop whoever has it mounted; if nobody has, clear it with `tune2fs -E clear_mmp`"
+            }
             Self::Without64Bit { .. } => "convert it with `resize2fs -b` first",
             Self::Reserve { room, .. } => {
                 return Some(format!("grow to fewer blocks, so that {room} descriptor blocks are enough"));

@@ -126,7 +126,9 @@ fn split(extent: Extent, targets: &Targets, all: &mut Vec<Extent>) {
     for at in 0..count {
         let to = moved(start.plus(at.into()), targets);
         open = match open {
-            Some((first, begin, n)) if begin.plus(n.into()) == to => Some((first, begin, n.saturating_add(1))),
+            Some((first, begin, n)) if begin.plus(n.into()) == to => {
+                Some((first, begin, n.saturating_add(1)))
+            }
             done => {
                 done.into_iter().for_each(&mut close);
                 Some((at, to, 1))

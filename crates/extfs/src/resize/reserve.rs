@@ -99,7 +99,12 @@ pub(super) fn plan<D: ReadAt>(fs: &Ext<D>, new: &Geometry) -> Result<Reserve> {
             Ok(Reserve::Same)
         } else {
             let expected = "0 without the feature resize_inode";
-            Err(Error::field(Part::Superblock(GroupNo(0)), "s_reserved_gdt_blocks", old.reserved_gdt, expected))
+            Err(Error::field(
+                Part::Superblock(GroupNo(0)),
+                "s_reserved_gdt_blocks",
+                old.reserved_gdt,
+                expected,
+            ))
         };
     }
     if old.first_meta_bg.is_some() {
@@ -119,9 +124,10 @@ fn verify<D: ReadAt>(fs: &Ext<D>) -> Result<BlockNo> {
     let geom = fs.geom();
     let inode = fs.inode(InodeNo::RESIZE)?;
     let raw = inode.raw();
-    let mut pointers = raw.i_block.chunks_exact(4).map(|word| {
-        word.first_chunk().map_or(0, |word: &[u8; 4]| u32::from_le_bytes(*word))
-    });
+    let mut pointers = raw
+        .i_block
+        .chunks_exact(4)
+        .map(|word| word.first_chunk().map_or(0, |word: &[u8; 4]| u32::from_le_bytes(*word)));
     let direct = pointers.by_ref().take(DIND).all(|pointer| pointer == 0);
     let dind = BlockNo(u64::from(pointers.next().unwrap_or_default()));
     if inode.mode() & 0o170_000 != 0o100_000 || inode.links() == 0 {

@@ -29,7 +29,9 @@ pub fn blocks_on(sb: &Superblock, len: Len) -> BlockCount {
     let paged = fill(round_down(len.get(), PAGE).unwrap_or_default());
     // A filesystem that already uses a part of the last page keeps it.
     let blocks = if paged > geom.blocks { paged } else { fill(len.get()).min(geom.blocks) };
-    BlockCount(round_down(blocks.0, geom.cluster_ratio()).unwrap_or_default().max(blocks.0.min(geom.blocks.0)))
+    BlockCount(
+        round_down(blocks.0, geom.cluster_ratio()).unwrap_or_default().max(blocks.0.min(geom.blocks.0)),
+    )
 }
 
 /// The geometry of at most `want` blocks; the present one where there is nothing to gain.

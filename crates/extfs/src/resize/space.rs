@@ -87,7 +87,8 @@ impl<'a, D: ReadAt> Space<'a, D> {
                 continue;
             }
             let work = self.work(group)?;
-            let found = work.busy.runs(false).find(|run| u64::from(run.end.saturating_sub(run.start)) >= count);
+            let found =
+                work.busy.runs(false).find(|run| u64::from(run.end.saturating_sub(run.start)) >= count);
             if let Some(run) = found {
                 let first = self.fs.geom().block_of_bit(group, run.start);
                 self.set(first..first.plus(count))?;

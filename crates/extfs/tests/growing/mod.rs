@@ -59,7 +59,7 @@ pub fn grow(image: &Path, to: BlockCount) -> (GrowPlan, Change) {
 fn unreferenced(dev: &FileDev, span: Span) {
     let fs = Ext::open(dev, &LIMITS).unwrap();
     let geom = fs.geom();
-    let last = geom.blocks.0.min((span.end().get() - 1 >> geom.block_size.bits()) + 1);
+    let last = geom.blocks.0.min(((span.end().get() - 1) >> geom.block_size.bits()) + 1);
     for block in ((span.start().get() >> geom.block_size.bits())..last).map(BlockNo) {
         let (group, bit) = geom.bit_of(block).unwrap();
         let used = geom.desc_blocks() + 1;
