@@ -55,7 +55,10 @@ fn one<D: ReadAt>(fs: &Ext<D>, group: GroupNo, desc: &Descriptor, report: &mut R
     if fs.sb().has_group_flags() {
         most("bg_itable_unused", desc.itable_unused, desc.free_inodes.min(geom.inodes_per_group));
         if group == geom.last_group() && desc.block_uninit() {
-            report.damaged(part, What::Broken("is the last one and says that its block bitmap is not initialised"));
+            report.damaged(
+                part,
+                What::Broken("is the last one and says that its block bitmap is not initialised"),
+            );
         }
     } else if raw_flags(bytes) & 3 != 0 || desc.itable_unused != 0 {
         report.damaged(part, What::Broken("has parts marked as not initialised without uninit_bg"));

@@ -1,25 +1,44 @@
 //! The checker: everything that the rest of the program, a kernel or a repair would rely on.
 //!
 //! ```text
-//! sb, group    superblock, descriptors, backups
-//! special      resize inode, journal, multiple mount protection, orphans
+//! sb, group     superblock, backups, descriptors      special   resize inode, journal, orphan file, mmp
+//! inode         every inode by itself                 map       its blocks          xattr   its attributes
+//! dir, htree    every entry of every directory        hash      of names
+//! tree          parents and links                     count     bitmaps             quota   usage by owner
+//! blocks, facts what is remembered meanwhile          finding   what comes out
 //! ```
 //!
-//! 1. What `e2fsck -f` calls clean is clean here, and what it would repair is damage.
+//! 1. What `e2fsck -f` calls clean is clean here, and what it would repair is damage. Totals that kernels recompute,
+//!    a journal to replay and orphans are notes.
 //! 2. The checker reads only; it is given the filesystem as it looks after its journal was replayed.
-//! 3. Memory is bounded by a few bits for each block and a few bytes for each inode in use.
+//! 3. Memory is bounded by a bit for each cluster and eight bytes for each inode, only where some are in use.
+//! 4. Damage hides nothing but what depends on it.
 
+mod blocks;
+mod count;
+mod dir;
+mod facts;
 mod finding;
 mod group;
+mod hash;
+mod htree;
+mod inode;
+mod map;
+mod quota;
 mod sb;
 mod special;
+mod tree;
+mod xattr;
 
 pub use finding::{Finding, Report, Severity, Stats, What};
 
 use crate::Ext;
 use crate::error::{Part, Result};
-use crate::unit::GroupNo;
-use disk::{Cx, ReadAt};
+use crate::unit::{BlockCount, BlockNo, GroupNo, InodeNo};
+use blocks::Blocks;
+use disk::{Budget, Cx, ReadAt};
+use facts::Facts;
+use std::collections::{HashMap, HashSet};
 
 /// How much to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +58,106 @@ pub fn check<D: ReadAt>(fs: &Ext<D>, scope: Scope, cx: &Cx<'_>) -> Result<Report
     sb::check(fs, cx, &mut report);
     group::check(fs, cx, &mut report)?;
     special::resize_inode(fs, &mut report)?;
-    if scope == Scope::Touched {
-        touched(fs, &mut report)?;
+    special::mmp(fs, &mut report)?;
+    match scope {
+        Scope::Touched => touched(fs, &mut report)?,
+        Scope::Full => {
+            special::journal(fs, &mut report)?;
+            special::orphan_file(fs, &mut report)?;
+            backups(fs, cx, &mut report)?;
+            report = Check::new(fs, cx, report)?.run()?;
+        }
     }
     Ok(report)
+}
+
+/// What is known of a directory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Dir {
+    ino: InodeNo,
+    /// The directory that names it.
+    parent: InodeNo,
+    /// What its second entry says.
+    dotdot: InodeNo,
+}
+
+/// A full check under way.
+struct Check<'a, D> {
+    fs: &'a Ext<D>,
+    cx: Cx<'a>,
+    report: Report,
+    blocks: Blocks,
+    facts: Facts,
+    /// Ascending by inode.
+    dirs: Vec<Dir>,
+    orphans: HashSet<InodeNo>,
+    /// Blocks of attributes.
+    shared: HashMap<BlockNo, xattr::Shared>,
+    /// Inodes that hold values of attributes, and how many refer to each.
+    values: HashMap<InodeNo, u64>,
+    /// Encryption policies, numbered, and who has which.
+    policies: HashMap<Vec<u8>, u32>,
+    policy_of: HashMap<InodeNo, u32>,
+    usages: quota::Usages,
+    /// Whether a small time of deletion is an inode number of an orphan list.
+    low_times: bool,
+    /// Of all that grows with what is found.
+    budget: Budget,
+}
+
+impl<'a, D: ReadAt> Check<'a, D> {
+    fn new(fs: &'a Ext<D>, cx: &Cx<'a>, report: Report) -> Result<Self> {
+        let (raw, limits) = (fs.sb().raw(), &cx.limits);
+        let times = [&raw.s_wtime, &raw.s_mtime, &raw.s_mkfs_time].map(|time| time.get());
+        let low = |time: u32| time != 0 && time < fs.geom().inodes();
+        Ok(Self {
+            fs,
+            cx: *cx,
+            report,
+            blocks: Blocks::new(fs.geom(), limits)?,
+            facts: Facts::new(fs.geom(), limits)?,
+            dirs: Vec::new(),
+            orphans: HashSet::new(),
+            shared: HashMap::new(),
+            values: HashMap::new(),
+            policies: HashMap::new(),
+            policy_of: HashMap::new(),
+            usages: quota::Usages::default(),
+            low_times: !times.into_iter().any(low),
+            budget: limits.budget("what a check remembers"),
+        })
+    }
+
+    fn run(mut self) -> Result<Report> {
+        self.find_orphans();
+        self.metadata()?;
+        self.inodes()?;
+        self.root();
+        self.directories()?;
+        self.connected();
+        self.links();
+        self.bitmaps()?;
+        self.quotas()?;
+        Ok(self.report)
+    }
+
+    /// Claims blocks for a part of a file.
+    fn claim(&mut self, part: Part, first: BlockNo, count: BlockCount) -> Result<()> {
+        let shares = self.fs.sb().ro_compat().has(crate::feature::RoCompat::SHARED_BLOCKS);
+        if let Some(block) = self.blocks.claim(first, count)?.filter(|_| !shares) {
+            self.report.damaged(part, What::Claimed { block });
+        }
+        Ok(())
+    }
+}
+
+/// All backups of the superblock.
+fn backups<D: ReadAt>(fs: &Ext<D>, cx: &Cx<'_>, report: &mut Report) -> Result<()> {
+    for group in fs.geom().backup_groups() {
+        cx.cancel.check()?;
+        sb::backup(fs, group, report)?;
+    }
+    Ok(())
 }
 
 /// The bitmaps of the groups at both ends, against their own counts, and the last backup.
@@ -52,29 +167,21 @@ fn touched<D: ReadAt>(fs: &Ext<D>, report: &mut Report) -> Result<()> {
     groups.dedup();
     for group in groups {
         let Some(desc) = fs.groups().unverified(group) else { continue };
-        match fs.block_bitmap(group) {
-            Ok(bitmap) if bitmap.count_clear() != desc.free_clusters => {
-                let what = What::Count {
-                    name: "bg_free_blocks_count",
-                    found: desc.free_clusters.into(),
-                    counted: bitmap.count_clear().into(),
-                };
-                report.damaged(Part::Descriptor(group), what);
+        let blocks = fs.block_bitmap(group).map(|bitmap| bitmap.count_clear());
+        let inodes = fs.inode_bitmap(group).map(|bitmap| bitmap.count_clear());
+        let both = [
+            ("bg_free_blocks_count", Part::BlockBitmap(group), desc.free_clusters, blocks),
+            ("bg_free_inodes_count", Part::InodeBitmap(group), desc.free_inodes, inodes),
+        ];
+        for (name, part, found, counted) in both {
+            match counted {
+                Ok(counted) if counted == found => {}
+                Ok(counted) => {
+                    let what = What::Count { name, found: found.into(), counted: counted.into() };
+                    report.damaged(Part::Descriptor(group), what);
+                }
+                Err(error) => report.error(part, error)?,
             }
-            Ok(_) => {}
-            Err(error) => report.error(Part::BlockBitmap(group), error)?,
-        }
-        match fs.inode_bitmap(group) {
-            Ok(bitmap) if bitmap.count_clear() != desc.free_inodes => {
-                let what = What::Count {
-                    name: "bg_free_inodes_count",
-                    found: desc.free_inodes.into(),
-                    counted: bitmap.count_clear().into(),
-                };
-                report.damaged(Part::Descriptor(group), what);
-            }
-            Ok(_) => {}
-            Err(error) => report.error(Part::InodeBitmap(group), error)?,
         }
     }
     match fs.geom().backup_groups().last() {

@@ -32,9 +32,16 @@ fn limits<D: ReadAt>(fs: &Ext<D>, report: &mut Report) {
     most("s_free_inodes_count", sb.free_inodes().into(), geom.inodes().into());
     most("s_clusters_per_group", geom.clusters_per_group().into(), (1 << 16) - 8);
     let table = u64::from(geom.blocks_per_group).saturating_sub(4).saturating_mul(per_block);
-    most("s_inodes_per_group", geom.inodes_per_group.into(), table.min((1_u64 << 16).saturating_sub(per_block)));
+    most(
+        "s_inodes_per_group",
+        geom.inodes_per_group.into(),
+        table.min((1_u64 << 16).saturating_sub(per_block)),
+    );
     if u64::from(geom.inodes_per_group) < per_block {
-        report.damaged(PART, What::field("s_inodes_per_group", geom.inodes_per_group, format!("at least {per_block}")));
+        report.damaged(
+            PART,
+            What::field("s_inodes_per_group", geom.inodes_per_group, format!("at least {per_block}")),
+        );
     }
     let (log, cluster) = (sb.raw().s_log_block_size.get(), sb.raw().s_log_cluster_size.get());
     if cluster < log || cluster > 19 {
@@ -61,10 +68,7 @@ fn features<D: ReadAt>(fs: &Ext<D>, report: &mut Report) {
     let csum = ro.has(RoCompat::METADATA_CSUM);
     broken(csum && ro.has(RoCompat::GDT_CSUM), "has both metadata_csum and uninit_bg");
     broken(!csum && incompat.has(Incompat::CSUM_SEED), "has metadata_csum_seed without metadata_csum");
-    broken(
-        incompat.has(Incompat::BIT64) && !incompat.has(Incompat::EXTENTS),
-        "has 64bit without extents",
-    );
+    broken(incompat.has(Incompat::BIT64) && !incompat.has(Incompat::EXTENTS), "has 64bit without extents");
     let resize = compat.has(Compat::RESIZE_INODE);
     broken(resize && incompat.has(Incompat::META_BG), "has both resize_inode and meta_bg");
     broken(
