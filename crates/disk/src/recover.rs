@@ -1,5 +1,6 @@
 //! After an interruption: to the old state or to the new one, whichever is whole.
 //!
+//! 0. The journal itself is made durable before anything follows from it.
 //! 1. Each home sector is old, new, torn (zeros), or foreign. One foreign sector, and nothing is written.
 //! 2. One new or torn sector (or a file already shortened) proves that the fresh writes are durable: forward.
 //! 3. Else the fresh ranges decide, read from the medium and not from the cache, because a failed flush leaves pages
@@ -20,6 +21,7 @@ pub(crate) enum Way {
 
 /// Finishes or takes back what the journal in `place` holds.
 pub(crate) fn recover(dev: &mut dyn Dev, place: &mut Place, cx: &Cx<'_>) -> Result<Outcome> {
+    settle(place)?;
     let journal = match find(place, &cx.limits)? {
         None => return Ok(Outcome::Nothing),
         Some(Found::Void) => {
@@ -51,6 +53,15 @@ pub(crate) fn recover(dev: &mut dyn Dev, place: &mut Place, cx: &Cx<'_>) -> Resu
             Ok(Outcome::RolledBack)
         }
     }
+}
+
+/// Makes what lies in `place` durable, and forgets what was only in the cache: whoever wrote it may have been killed
+/// before its flush, or by a failing one.
+fn settle(place: &mut Place) -> Result<()> {
+    let Some(mut file) = place.open()? else { return Ok(()) };
+    file.flush()?;
+    place.store.flush()?;
+    file.forget(Span::whole(file.len()))
 }
 
 /// What lies in `place`.

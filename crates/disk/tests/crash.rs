@@ -144,7 +144,7 @@ fn an_undo_file_does_not_disturb() {
 #[test]
 fn random_overlays_recover() {
     let mut all = Report::default();
-    for seed in 0..times().map_or(12, |times| 4 * times as u64) {
+    for seed in 0..times().map_or(6, |times| 4 * times as u64) {
         let mut rng = Rng::new(seed);
         let len = 8 * KIB + rng.below(80) * 512;
         let base = base(len, span(4 * KIB, rng.below(len - 4 * KIB)));

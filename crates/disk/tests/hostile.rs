@@ -173,6 +173,17 @@ fn foreign_changes_are_refused_and_listed() {
         seen.result
     );
     assert!(seen.untouched && seen.kept);
+    // New home bytes without the fresh ones that came before them: going back would destroy what was done.
+    let mut begun = base.clone();
+    begun.set_len(Len::kib(128));
+    begun.put(Offset::ZERO, &support::bytes(4, 512));
+    let seen = recover(&begun, &good);
+    assert!(
+        matches!(&seen.result, Err(Error::Foreign { spans, .. }) if spans.len() == 3),
+        "{:?}",
+        seen.result
+    );
+    assert!(seen.untouched && seen.kept);
     // Elsewhere it may write.
     let mut elsewhere = base.clone();
     elsewhere.put(Offset::new(50_000), &[7; 512]);

@@ -153,7 +153,10 @@ pub fn sweep(base: &Sparse, change: &Change, knobs: &Knobs, check: &mut dyn FnMu
     };
     run.crashes(&start, &log);
     if knobs.faults {
-        calls.iter().enumerate().for_each(|(call, name)| run.faults(change, call, name));
+        for (call, name) in calls.iter().enumerate() {
+            run.faults(change, call, name);
+            run.killed(change, call, name);
+        }
     }
     run.report
 }
@@ -253,12 +256,44 @@ impl Run<'_> {
     fn faults(&mut self, change: &Change, call: usize, name: &str) {
         for &kind in FaultKind::of(name) {
             let world = world_of(&self.before);
-            world.lock().unwrap().fault = Some(Fault { call, kind });
+            world.lock().unwrap().fault = Some(Fault { call, kind, lasting: false });
             let result = commit(&world, change, self.knobs.undo);
             self.report.faults += 1;
             if let Err(what) = self.after_fault(&world, result) {
                 self.report.fail(format!("call {call} ({name}) fails ({kind:?}): {what}"));
             }
+        }
+    }
+
+    /// The process ends in that call, and recovery runs on the same machine: what was not flushed is still to be seen,
+    /// a failed flush may have lost it, and the power may fail then.
+    fn killed(&mut self, change: &Change, call: usize, name: &str) {
+        let drops = Some(FaultKind::FlushDrops).filter(|_| name == "flush");
+        for kind in [FaultKind::Io].into_iter().chain(drops) {
+            let world = world_of(&self.before);
+            world.lock().unwrap().fault = Some(Fault { call, kind, lasting: true });
+            drop(commit(&world, change, self.knobs.undo));
+            world.lock().unwrap().fault = None;
+            self.report.faults += 1;
+            if let Err(what) = self.after_kill(&world, kind) {
+                self.report.fail(format!("killed in call {call} ({name}, {kind:?}): {what}"));
+            }
+        }
+    }
+
+    fn after_kill(&mut self, world: &super::Shared, kind: FaultKind) -> Result<(), String> {
+        self.finish(world)?;
+        let (medium, log) = {
+            let world = world.lock().unwrap();
+            (world.medium(), world.log.clone())
+        };
+        self.finish(&Arc::new(Mutex::new(World::boot(&medium))))
+            .map_err(|e| format!("after a reboot: {e}"))?;
+        // A log does not tell what a failed flush has lost.
+        if kind == FaultKind::FlushDrops {
+            Ok(())
+        } else {
+            self.nested(&Snapshot::of(self.before.clone()), &log)
         }
     }
 

@@ -132,6 +132,8 @@ pub struct Fault {
     pub call: usize,
     /// How.
     pub kind: FaultKind,
+    /// Whether every later call fails too: as if the process had been killed there.
+    pub lasting: bool,
 }
 
 struct File {
@@ -194,7 +196,13 @@ impl World {
     fn call(&mut self, op: &'static str, span: Span) -> Result<Option<FaultKind>> {
         let turn = self.calls.len();
         self.calls.push(op);
-        let Some(fault) = self.fault.filter(|fault| fault.call == turn) else { return Ok(None) };
+        let Some(fault) = self.fault else { return Ok(None) };
+        if fault.lasting && turn > fault.call {
+            return Err(failed(op, span, io::ErrorKind::Other));
+        }
+        if turn != fault.call {
+            return Ok(None);
+        }
         match fault.kind {
             FaultKind::Io => Err(failed(op, span, io::ErrorKind::Other)),
             FaultKind::NoSpace => Err(failed(op, span, io::ErrorKind::StorageFull)),
