@@ -275,13 +275,13 @@ impl Run<'_> {
             drop(commit(&world, change, self.knobs.undo));
             world.lock().unwrap().fault = None;
             self.report.faults += 1;
-            if let Err(what) = self.after_kill(&world, kind) {
+            if let Err(what) = self.after_kill(&world) {
                 self.report.fail(format!("killed in call {call} ({name}, {kind:?}): {what}"));
             }
         }
     }
 
-    fn after_kill(&mut self, world: &super::Shared, kind: FaultKind) -> Result<(), String> {
+    fn after_kill(&mut self, world: &super::Shared) -> Result<(), String> {
         self.finish(world)?;
         let (medium, log) = {
             let world = world.lock().unwrap();
@@ -289,12 +289,7 @@ impl Run<'_> {
         };
         self.finish(&Arc::new(Mutex::new(World::boot(&medium))))
             .map_err(|e| format!("after a reboot: {e}"))?;
-        // A log does not tell what a failed flush has lost.
-        if kind == FaultKind::FlushDrops {
-            Ok(())
-        } else {
-            self.nested(&Snapshot::of(self.before.clone()), &log)
-        }
+        self.nested(&Snapshot::of(self.before.clone()), &log)
     }
 
     /// What must hold after a failing call: at once, after a reboot, and after a recovery on the running machine.

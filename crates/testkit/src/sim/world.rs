@@ -228,6 +228,15 @@ impl World {
         let target = &mut self.files[file];
         if drops {
             target.dirty.clear();
+            // What was dirty will never reach the medium.
+            let since = self.log.iter().rposition(|op| *op == Op::Flush(file)).unwrap_or(0);
+            let lost =
+                |op: &Op| matches!(op, Op::Write { file: f, .. } | Op::Zero { file: f, .. } if *f == file);
+            let mut at = 0;
+            self.log.retain(|op| {
+                at += 1;
+                at <= since || !lost(op)
+            });
             return Err(failed("flush", Span::whole(target.cache.len()), io::ErrorKind::Other));
         }
         if self.lazy_flush == Some(turn) {
