@@ -78,6 +78,13 @@ fn the_map_is_that_of_qemu() {
         let theirs: Value = serde_json::from_str(&theirs).unwrap();
         let ours = json(&["map", "--json", "-f", format, text(&image)]);
         if format == "qcow2" || format == "raw" {
+            let mut ours = ours.clone();
+            if theirs[0].get("compressed").is_none() {
+                // QEMU tells this since version 8.2.
+                for run in ours.as_array_mut().unwrap() {
+                    assert_eq!(run.as_object_mut().unwrap().remove("compressed"), Some(false.into()));
+                }
+            }
             assert_eq!(joined(&ours), joined(&theirs), "{}", image.display());
         }
         let runs = ours.as_array().unwrap();

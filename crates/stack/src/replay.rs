@@ -2,7 +2,7 @@
 
 use crate::grow::Source;
 use crate::layout::{VolumeId, discover};
-use crate::{Error, Place, Result, check, view};
+use crate::{Place, Result, check, view};
 use disk::{Change, Cx, Overlay, Slice};
 
 /// A replay that is staged and checked, ready to be committed.

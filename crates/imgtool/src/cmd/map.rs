@@ -9,7 +9,6 @@ use crate::output::Output;
 use crate::sandbox::Needs;
 use container::BlockStatus;
 use serde_json::json;
-use std::io::Write;
 
 /// Runs it.
 ///
