@@ -85,14 +85,14 @@ impl<D: ReadAt> Check<'_, D> {
             if kind == 2 && self.fs.geom().inode_size <= 128 {
                 usages.clear();
             }
-            if let Err(what) = self.quota(ino, usages)? {
+            if let Err(what) = self.quota(ino, &usages)? {
                 self.report.damaged(Part::Inode(ino), what);
             }
         }
         Ok(())
     }
 
-    fn quota(&self, ino: InodeNo, mut usages: BTreeMap<u32, Usage>) -> Result<std::result::Result<(), What>> {
+    fn quota(&self, ino: InodeNo, usages: &BTreeMap<u32, Usage>) -> Result<std::result::Result<(), What>> {
         let inode = self.raw_inode(ino)?;
         let mut head = vec![0; 48];
         if self.fs.read_file(&inode, Offset::ZERO, &mut head).is_err() {
@@ -113,7 +113,7 @@ impl<D: ReadAt> Check<'_, D> {
             )));
         }
         // References still to follow, each with its level; no block counts twice.
-        let (mut todo, mut seen) = (vec![(1_u32, 0_u32)], HashSet::new());
+        let (mut todo, mut seen, mut owners) = (vec![(1_u32, 0_u32)], HashSet::new(), HashSet::new());
         while let Some((block, level)) = todo.pop() {
             let mut bytes = vec![0; BLOCK];
             let at = Offset::new(u64::from(block).saturating_mul(to_u64(BLOCK)));
@@ -139,7 +139,8 @@ impl<D: ReadAt> Check<'_, D> {
                     continue;
                 }
                 let (owner, stored) = usage_of(entry, version);
-                let counted = usages.remove(&owner).unwrap_or_default();
+                let counted = usages.get(&owner).copied().unwrap_or_default();
+                owners.insert(owner);
                 if counted.inodes != stored.inodes {
                     let (found, counted) = (stored.inodes, counted.inodes);
                     return Ok(Err(What::Count { name: "the inodes of an owner", found, counted }));
@@ -150,7 +151,7 @@ impl<D: ReadAt> Check<'_, D> {
                 }
             }
         }
-        match usages.keys().next() {
+        match usages.keys().find(|owner| !owners.contains(owner)) {
             Some(owner) => Ok(Err(What::field("an owner without an entry", *owner, "none"))),
             None => Ok(Ok(())),
         }

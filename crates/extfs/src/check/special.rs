@@ -85,10 +85,13 @@ pub(super) fn journal<D: ReadAt>(fs: &Ext<D>, report: &mut Report) -> Result<()>
     let raw = fs.sb().raw();
     let sb = Part::Superblock(GroupNo(0));
     if !fs.sb().compat().has(Compat::HAS_JOURNAL) {
-        if raw.s_journal_inum.get() != 0 || fs.needs_recovery() {
+        if raw.s_journal_inum.get() != 0 || raw.s_journal_uuid != [0; 16] || fs.needs_recovery() {
             report.damaged(sb, What::Broken("says something about a journal without has_journal"));
         }
         return Ok(());
+    }
+    if raw.s_journal_uuid != [0; 16] && raw.s_journal_inum.get() != 0 {
+        report.damaged(sb, What::Broken("says that the journal is in it and on another device"));
     }
     if raw.s_journal_uuid != [0; 16] {
         report.note(Part::Journal, What::Broken("is on another device, which was not looked at"));

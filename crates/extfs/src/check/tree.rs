@@ -53,10 +53,7 @@ impl<D: ReadAt> Check<'_, D> {
         let mut trace = vec![0_usize; self.dirs.len()];
         for start in 0..self.dirs.len() {
             let (mut at, mark) = (start, start.saturating_add(1));
-            loop {
-                let Some(seen) = trace.get_mut(at).filter(|seen| **seen == 0 || **seen == mark) else {
-                    break;
-                };
+            while let Some(seen) = trace.get_mut(at).filter(|seen| **seen == 0 || **seen == mark) {
                 let Some(dir) = self.dirs.get(at) else { break };
                 if *seen == mark {
                     if dir.ino != InodeNo::ROOT {
