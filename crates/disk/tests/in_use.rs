@@ -1,5 +1,5 @@
 //! Real holders of an image: each must be found, and named where that is possible. Needs root for loop devices.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use disk::{Image, OpenOptions};
 use ondisk::{Class, Classified};
@@ -19,8 +19,12 @@ impl Busy {
         let fds = PathBuf::from(format!("/proc/{}/fd", child.id()));
         let busy = Self(child);
         let links = || fds.read_dir().into_iter().flatten().flatten().map(|fd| fd.path().read_link());
-        while !links().any(|link| link.is_ok_and(|link| link == image)) {
+        // qemu opens an image to probe it, closes it, and opens it again.
+        let mut steady = 0;
+        while steady < 30 {
             std::thread::sleep(Duration::from_millis(10));
+            let open = links().any(|link| link.is_ok_and(|link| link == image));
+            steady = if open { steady + 1 } else { 0 };
         }
         busy
     }
