@@ -9,6 +9,7 @@
     reason = "a test may fail"
 )]
 
+#[allow(dead_code, reason = "this suite needs only a part of it")]
 mod growing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -113,6 +114,11 @@ fn twice(flavor: &Flavor, image: &Path, blocks: u64) {
     if !flavor.mounts {
         return;
     }
+    // The overhead that we count is the one that the kernel counts where there is none in the superblock.
+    let usable = || Mount::new(image, "ro,noatime,loop").total();
+    let ours = usable();
+    let _ = debugfs(image, Offset::ZERO, true, "ssv overhead_clusters 0");
+    assert_eq!(ours, usable(), "the overhead");
     {
         let mount = Mount::read_write(image);
         for i in 0..40 {

@@ -114,6 +114,15 @@ fn sixty_four_tebibytes_and_more() {
     expect(&refused_plan(&image, 40 << 28), Class::Refused, "inodes");
 }
 
+/// What would not fit into memory is refused before anything is written.
+#[test]
+fn memory_is_known_in_advance() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image("ext4-1k", dir.path());
+    let error = refused_plan(&image, 4 << 30);
+    assert!(matches!(error, Error::Disk(disk::Error::Memory { .. })), "{error}");
+}
+
 fn refused_plan(image: &Path, to: u64) -> Error {
     plan(image, BlockCount(to), GrowOptions::default()).expect_err("must be refused")
 }

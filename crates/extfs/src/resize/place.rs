@@ -110,3 +110,58 @@ pub(super) fn packs(geom: &Geometry, new: Range<u32>, per_flex: u64) -> Vec<Pack
     }
     packs
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+    use super::*;
+    use crate::geom::Backups;
+    use crate::unit::BlockSize;
+
+    fn geom(groups: u64, inodes_per_group: u32) -> Geometry {
+        Geometry {
+            block_size: BlockSize::from_log(0).unwrap(),
+            blocks: BlockCount(1 + groups * 8192 - 4000),
+            first_data_block: BlockNo(1),
+            blocks_per_group: 8192,
+            cluster_bits: 0,
+            inodes_per_group,
+            inode_size: 256,
+            desc_size: 64,
+            reserved_gdt: 200,
+            first_meta_bg: None,
+            backups: Backups::Sparse,
+        }
+    }
+
+    #[test]
+    fn packs_cover_all_new_groups_and_stay_in_their_first() {
+        for (inodes, per_flex) in [(512, 16), (512, 1), (8192, 16), (8192, u64::MAX), (4096, 1 << 31)] {
+            let geom = geom(100, inodes);
+            let packs = packs(&geom, 37..100, per_flex);
+            let all: Vec<u32> = packs.iter().flat_map(|pack| pack.groups.clone()).collect();
+            assert_eq!(all, (37..100).collect::<Vec<_>>());
+            for pack in &packs {
+                let first = GroupNo(pack.groups.start);
+                let end = pack.tables().plus(pack.table_blocks(&geom).0);
+                assert!(end <= geom.end_block(first), "{pack:?}");
+                assert_eq!(pack.at.0 - geom.first_block(first).0, geom.head_blocks(first).0);
+                let flex = u64::from(pack.groups.start) / per_flex;
+                assert_eq!(flex, u64::from(pack.groups.end - 1) / per_flex);
+                for group in pack.groups.clone().map(GroupNo) {
+                    let free = pack.bitmap(group, &geom).count_clear();
+                    assert_eq!(free, pack.free_clusters(group, &geom));
+                    assert!(!pack.is_implied(group, &geom) || group != geom.last_group());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_tebibytes_take_few_packs() {
+        let geom =
+            Geometry { block_size: BlockSize::from_log(2).unwrap(), blocks_per_group: 32768, ..geom(9, 512) };
+        let geom = geom.with_blocks(BlockCount(1 << 29));
+        assert_eq!(packs(&geom, 8192..16384, 16).len(), 512);
+    }
+}

@@ -11,8 +11,12 @@ use crate::geom::Geometry;
 use crate::read::{Ext, MmpState};
 use crate::unit::{BlockCount, BlockNo, GroupNo, InodeNo};
 use disk::ReadAt;
+use ondisk::Len;
 use ondisk::num::{low32, to_u64};
 use std::ops::Range;
+
+/// Staged bytes take memory in pieces of this size.
+const PAGE: u64 = 4096;
 
 /// Plans to grow a filesystem to `to` blocks, or to as many of them as it can use.
 ///
@@ -58,7 +62,28 @@ pub fn plan_grow<D: ReadAt>(fs: &Ext<D>, to: BlockCount, options: GrowOptions) -
     };
     plan.held_back = scaled(fs.sb().reserved_blocks(), &plan);
     plan.overhead = overhead(fs.sb().raw().s_overhead_clusters.get(), &plan);
+    affordable(fs, &plan)?;
     Ok(plan)
+}
+
+/// Whether the blocks that will be written fit into memory, once as pages and once as a change.
+fn affordable<D: ReadAt>(fs: &Ext<D>, plan: &GrowPlan) -> Result<()> {
+    let geom = &plan.new;
+    let groups = u64::from(geom.groups().saturating_sub(plan.old.groups()));
+    let bitmaps = if fs.sb().has_group_flags() { to_u64(plan.packs.len()) } else { groups.saturating_mul(2) };
+    let copies = match geom.first_meta_bg {
+        Some(_) => 3,
+        None => to_u64(geom.backup_groups().count()).saturating_add(1),
+    };
+    let written = u64::from(geom.desc_blocks().saturating_sub(plan.old.desc_blocks())).saturating_mul(copies);
+    let blocks = bitmaps.saturating_add(written).saturating_add(plan.new.reserved_gdt.into());
+    let each = geom.block_size.bytes().saturating_add(geom.block_size.bytes().max(PAGE));
+    let need = Len::new(blocks.saturating_mul(each));
+    let limit = fs.limits().memory;
+    if need > limit {
+        return Err(disk::Error::Memory { what: "the metadata of new groups", need, limit }.into());
+    }
+    Ok(())
 }
 
 /// Whether what is on disk is the whole truth, and nobody else is at it.

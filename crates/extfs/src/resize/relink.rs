@@ -137,3 +137,41 @@ fn split(extent: Extent, targets: &Targets, all: &mut Vec<Extent>) {
     }
     open.into_iter().for_each(close);
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects)]
+    use super::*;
+    use zerocopy::FromZeros;
+
+    fn extent(at: u32, start: u64, len: u16) -> Extent {
+        let mut extent = Extent::new_zeroed();
+        extent.ee_block.set(at);
+        extent.ee_len.set(len);
+        extent.ee_start_lo.set(low32(start));
+        extent.ee_start_hi.set(low16(start >> 32));
+        extent
+    }
+
+    fn parts(of: Extent, targets: &[(u64, u64)]) -> Vec<(u32, u16, u32)> {
+        let targets = targets.iter().map(|&(from, to)| (BlockNo(from), BlockNo(to))).collect();
+        let mut all = Vec::new();
+        split(of, &targets, &mut all);
+        all.iter().map(|e| (e.ee_block.get(), e.ee_len.get(), e.ee_start_lo.get())).collect()
+    }
+
+    #[test]
+    fn extents_split_where_blocks_leave() {
+        let whole = extent(100, 1000, 10);
+        assert_eq!(parts(whole, &[(5, 6)]), [(100, 10, 1000)]);
+        assert_eq!(parts(whole, &[(1003, 7), (1004, 8)]), [(100, 3, 1000), (103, 2, 7), (105, 5, 1005)]);
+        assert_eq!(parts(whole, &[(1000, 7)]), [(100, 1, 7), (101, 9, 1001)]);
+        let all: Vec<(u64, u64)> = (1000..1010).map(|from| (from, from - 500)).collect();
+        assert_eq!(parts(whole, &all), [(100, 10, 500)]);
+        // Unwritten ones stay unwritten, and the longest written one is not mistaken for one.
+        let unwritten = extent(0, 1000, EXTENT_MAX + 4);
+        assert_eq!(parts(unwritten, &[(1003, 9)]), [(0, EXTENT_MAX + 3, 1000), (3, EXTENT_MAX + 1, 9)]);
+        let longest = extent(0, 0x10_0000, EXTENT_MAX);
+        assert_eq!(parts(longest, &[(0x10_0000, 1)]), [(0, 1, 1), (1, EXTENT_MAX - 1, 0x10_0001)]);
+    }
+}
