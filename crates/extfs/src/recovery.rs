@@ -57,8 +57,8 @@ pub fn recovered(disk: &mut dyn Disk, cx: &Cx<'_>) -> Result<Recovery> {
         replay.apply(disk, cx)?;
     }
     let orphans = orphan::plan(&Ext::open(&*disk, &cx.limits)?, cx)?;
-    done.deleted = orphans.deleted();
-    done.truncated = orphans.truncated();
+    done.deleted = orphans.deleted;
+    done.truncated = orphans.truncated;
     done.said.extend(orphans.sentences());
     if !orphans.is_empty() {
         orphans.apply(disk, cx)?;

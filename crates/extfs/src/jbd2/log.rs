@@ -209,11 +209,8 @@ fn features(raw: &raw::Superblock) -> Result<(u32, u32)> {
 }
 
 fn version(raw: &raw::Superblock, compat: u32, incompat: u32) -> Result<Version> {
-    let bits = (
-        compat & COMPAT_CHECKSUM != 0,
-        incompat & INCOMPAT_CSUM_V2 != 0,
-        incompat & INCOMPAT_CSUM_V3 != 0,
-    );
+    let bits =
+        (compat & COMPAT_CHECKSUM != 0, incompat & INCOMPAT_CSUM_V2 != 0, incompat & INCOMPAT_CSUM_V3 != 0);
     let version = match bits {
         (false, false, false) => Version::Plain,
         (true, false, false) => Version::V1,

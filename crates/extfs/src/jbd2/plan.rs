@@ -1,17 +1,17 @@
 //! Deciding what a replay writes, and writing it.
 
+use super::fast;
 use super::log::Log;
 use super::scan::{self, Source};
-use super::fast;
 use crate::Ext;
 use crate::error::{Error, Part, Result};
 use crate::feature::{Compat, Incompat};
 use crate::geom::Geometry;
+use crate::layout;
 use crate::layout::superblock::STATE_ERROR;
 use crate::recovery::settle;
 use crate::sb::{SUPER_OFFSET, Superblock};
 use crate::unit::{BlockCount, BlockNo, BlockSize, GroupNo};
-use crate::layout;
 use disk::{Cx, Disk, Limits, ReadAt};
 use ondisk::num::to_usize;
 use std::collections::BTreeMap;
@@ -63,13 +63,17 @@ impl ReplayPlan {
             return said;
         }
         if self.dropped {
-            said.push("the journal has records that the filesystem no longer needs: they are dropped".to_owned());
+            said.push(
+                "the journal has records that the filesystem no longer needs: they are dropped".to_owned(),
+            );
         } else {
             let (n, blocks) = (self.transactions, self.copies.len());
             said.push(format!("the journal is replayed: transactions {n}, blocks {blocks}"));
         }
         if self.failed {
-            said.push("the journal has an error recorded: the filesystem is marked for a full check".to_owned());
+            said.push(
+                "the journal has an error recorded: the filesystem is marked for a full check".to_owned(),
+            );
         }
         said
     }
@@ -125,7 +129,9 @@ pub fn plan_replay<D: ReadAt>(fs: &Ext<D>, limits: &Limits) -> Result<ReplayPlan
     let Some(ino) = sb.journal_inode() else {
         return match (sb.needs_recovery(), sb.compat().has(Compat::HAS_JOURNAL)) {
             (false, _) => Ok(plan),
-            (true, true) => Err(Error::Unsupported { part: Part::Journal, what: "a journal on another device" }),
+            (true, true) => {
+                Err(Error::Unsupported { part: Part::Journal, what: "a journal on another device" })
+            }
             (true, false) => Err(Error::broken(Part::Journal, "is missing, and needs_recovery is set")),
         };
     };

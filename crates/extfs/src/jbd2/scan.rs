@@ -164,7 +164,11 @@ fn judge<D: ReadAt>(log: &Log<'_, D>, record: &Record, doubt: &Doubt, crc: u32) 
 }
 
 /// Blocks and the last transaction that revokes them.
-pub(super) fn revokes<D: ReadAt>(log: &Log<'_, D>, end: u32, limits: &Limits) -> Result<HashMap<BlockNo, u32>> {
+pub(super) fn revokes<D: ReadAt>(
+    log: &Log<'_, D>,
+    end: u32,
+    limits: &Limits,
+) -> Result<HashMap<BlockNo, u32>> {
     let budget = limits.budget("the revoked blocks of the journal");
     let mut all = HashMap::new();
     each(log, end, |cursor, record| {

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use disk::{Cancel, Cx, FileDev, Limits, Overlay, Quiet, ReadAt};
 use extfs::read::map::Piece;
-use extfs::{BlockCount, BlockNo, Error, Ext, GroupNo, Inode, InodeNo, Recovery, Superblock, recovered};
+use extfs::{BlockNo, Error, Ext, GroupNo, Inode, InodeNo, Recovery, Superblock, recovered};
 use ondisk::{Len, Offset};
 use testkit::oracle::{Mount, e2fsck};
-use testkit::tool::{copy_sparse, output, run, said};
+use testkit::tool::{copy_sparse, run};
 use zerocopy::IntoBytes;
 
 pub const LIMITS: Limits = Limits { memory: Len::mib(128), threads: 1, chain_depth: 64, partitions: 1024 };
@@ -183,19 +183,6 @@ fn masked(inode: &Inode) -> Vec<u8> {
     bytes
 }
 
-/// Whether the kernel mounts it, after its own recovery.
-pub fn kernel_mounts(image: &Path) -> bool {
-    let dir = tempfile::tempdir().unwrap();
-    let options = "rw,noatime,noinit_itable,errors=continue,loop";
-    let args = ["-o".as_ref(), options.as_ref(), image.as_os_str(), dir.path().as_os_str()];
-    let mounted = output("mount", args).status.success();
-    if mounted {
-        let out = output("umount", [dir.path()]);
-        assert!(out.status.success(), "{}", said(&out));
-    }
-    mounted
-}
-
 /// Whether the journal of an image waits for a replay.
 pub fn is_dirty(image: &Path) -> bool {
     Superblock::read(&open(image)).unwrap().needs_recovery()
@@ -206,9 +193,4 @@ pub fn bytes(path: &Path) -> Vec<u8> {
     let mut all = Vec::new();
     File::open(path).unwrap().read_to_end(&mut all).unwrap();
     all
-}
-
-/// Blocks written, as a number.
-pub const fn count(blocks: BlockCount) -> u64 {
-    blocks.0
 }

@@ -1,12 +1,10 @@
-//! Recovery of crashed filesystems, held against the kernel's.
-
-mod replaying;
+//! Crashes of a busy guest.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use replaying::{End, crash, is_dirty, judge};
+use crate::judge::{End, crash, is_dirty, judge};
 use testkit::images::{Fill, flavor, make, noise};
 use testkit::tool::run;
 

@@ -1,0 +1,5 @@
+//! Recovery of crashed filesystems, held against the kernel's.
+
+mod crashed;
+mod judge;
+mod orphans;
