@@ -48,10 +48,15 @@ fn formats(dir: &Path) -> Vec<(PathBuf, &'static str, &'static str)> {
     ]
 }
 
-/// Runs as they are, neighbours joined that differ in nothing: qemu splits where it likes.
+/// Runs as they are, neighbours joined that differ in nothing: qemu splits where it likes. For a subcluster that is not
+/// there, it tells the place where it would be.
 fn joined(list: &Value) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     for run in list.as_array().unwrap() {
+        let mut run = run.clone();
+        if run["present"] == false {
+            run.as_object_mut().unwrap().remove("offset");
+        }
         let same = |last: &Value| {
             let goes_on = match (last["offset"].as_u64(), run["offset"].as_u64()) {
                 (Some(a), Some(b)) => a + last["length"].as_u64().unwrap() == b,
@@ -64,7 +69,7 @@ fn joined(list: &Value) -> Vec<Value> {
             Some(last) if same(last) => {
                 last["length"] = (last["length"].as_u64().unwrap() + run["length"].as_u64().unwrap()).into();
             }
-            _ => all.push(run.clone()),
+            _ => all.push(run),
         }
     }
     all

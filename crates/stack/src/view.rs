@@ -39,7 +39,8 @@ pub fn with_filesystem<T>(
     let slice = Slice::new(disk, volume.span)?;
     let mut overlay = Overlay::new(&slice, &cx.limits);
     replay(&mut overlay, volume.id, cx)?;
-    let fs = Ext::open(&overlay as &dyn ReadAt, &cx.limits).map_err(Error::ext(volume.id))?;
+    let replayed: &dyn ReadAt = &overlay;
+    let fs = Ext::open(replayed, &cx.limits).map_err(Error::ext(volume.id))?;
     Ok(look(&fs))
 }
 
