@@ -1,5 +1,11 @@
 //! The virtual disk: its map, its digest, comparing and creating, as qemu-img has them.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests are tests"
+)]
 
 mod kit;
 
@@ -63,7 +69,8 @@ fn joined(list: &Value) -> Vec<Value> {
                 (None, None) => true,
                 _ => false,
             };
-            goes_on && ["depth", "present", "zero", "data", "compressed"].iter().all(|key| last[key] == run[key])
+            goes_on
+                && ["depth", "present", "zero", "data", "compressed"].iter().all(|key| last[key] == run[key])
         };
         match all.last_mut() {
             Some(last) if same(last) => {
@@ -181,7 +188,10 @@ fn new_images_are_what_qemu_takes_them_for() {
         code(0, &["create", "-n", text(&image), "300M", "-O", option]);
         assert!(!image.exists());
         let document = json(&["create", "--json", text(&image), "300M", "-O", option]);
-        assert_eq!((&document["changed"], &document["virtual-size"]), (&true.into(), &(300_u64 << 20).into()));
+        assert_eq!(
+            (&document["changed"], &document["virtual-size"]),
+            (&true.into(), &(300_u64 << 20).into())
+        );
         assert_eq!(info(&image, qemu)["virtual-size"], 300_u64 << 20, "{name}");
         if qemu == "qcow2" {
             assert_qemu_check(&image, qemu);
@@ -206,7 +216,8 @@ fn a_child_reads_as_its_parent() {
     let sub = dir.path().join("sub");
     fs::create_dir(&sub).unwrap();
     for (base, format, qemu) in &images {
-        let child = dir.path().join(format!("child-of-{}.qcow2", base.file_name().unwrap().to_str().unwrap()));
+        let child =
+            dir.path().join(format!("child-of-{}.qcow2", base.file_name().unwrap().to_str().unwrap()));
         code(0, &["create", text(&child), "--backing", text(base), "-f", format]);
         let told = info(&child, "qcow2");
         assert_eq!(told["backing-filename"], base.file_name().unwrap().to_str().unwrap());

@@ -1,5 +1,11 @@
 //! Files out of a guest are those that the kernel, GNU tar and debugfs see.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "helpers of tests are tests"
+)]
 
 mod kit;
 
@@ -64,7 +70,8 @@ fn a_copied_tree_is_what_the_kernel_shows() {
 /// `u::rw-,u:1000:r--,g::r--,g:77:rwx,m::rwx,o::---`, as the kernel takes it: a version, then tag, permissions, id.
 fn set_acl(file: &Path) {
     let nobody = u32::MAX;
-    let entries = [(1, 6, nobody), (2, 4, 1000), (4, 4, nobody), (8, 7, 77), (0x10, 7, nobody), (0x20, 0, nobody)];
+    let entries =
+        [(1, 6, nobody), (2, 4, 1000), (4, 4, nobody), (8, 7, 77), (0x10, 7, nobody), (0x20, 0, nobody)];
     let mut list = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
         list.extend([tag, 0, permissions, 0]);
@@ -102,7 +109,16 @@ fn cat_gives_every_byte() {
     let dir = tempfile::tempdir().unwrap();
     let image = image(dir.path(), "ext4-1k", Fill::Lived);
     let mount = Mount::read_only(&image);
-    for file in ["big", "link", "small/1", "lived/many extents", "lived/punched", "lived/unwritten", "sparse", "empty"] {
+    for file in [
+        "big",
+        "link",
+        "small/1",
+        "lived/many extents",
+        "lived/punched",
+        "lived/unwritten",
+        "sparse",
+        "empty",
+    ] {
         let content = code(0, &["fs", "cat", text(&image), file]);
         assert!(content == fs::read(mount.path().join(file)).unwrap(), "{file}");
     }
@@ -122,7 +138,9 @@ fn find_and_ls_list_what_find_lists() {
         out.stdout.split(|&byte| byte == 0).filter(|path| !path.is_empty()).map(<[u8]>::to_vec).collect()
     };
     let name = |entry: &Value, key: &str| match entry[format!("{key}_hex")].as_str() {
-        Some(hex) => (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect(),
+        Some(hex) => {
+            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+        }
         None => entry[key].as_str().unwrap().as_bytes().to_vec(),
     };
     let ours = |options: &[&str]| -> BTreeSet<Vec<u8>> {
@@ -133,9 +151,12 @@ fn find_and_ls_list_what_find_lists() {
     assert_eq!(ours(&["--name", "*[13]*", "--type", "f"]), kernel(&["-name", "*[13]*", "-type", "f"]));
     assert_eq!(ours(&["--type", "l"]), kernel(&["-type", "l"]));
     let listed = json(&["fs", "ls", text(&image), "-R", "--json"]);
-    let listed: BTreeSet<_> = listed["entries"].as_array().unwrap().iter().map(|entry| {
-        [b"/".as_slice(), name(entry, "name").as_slice()].concat()
-    }).collect();
+    let listed: BTreeSet<_> = listed["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| [b"/".as_slice(), name(entry, "name").as_slice()].concat())
+        .collect();
     let mut all = kernel(&[]);
     all.remove(b"/".as_slice());
     assert_eq!(listed, all);
@@ -226,7 +247,9 @@ fn no_name_of_the_guest_leads_out_of_the_destination() {
     let copied: BTreeSet<Vec<u8>> = Manifest::of(&dest).0.into_keys().collect();
     let want = [&b""[..], b"good", b"zood", b"inner", b"inner/file", b"linked"].map(<[u8]>::to_vec);
     assert_eq!(copied, want.into_iter().collect());
-    assert!(fs::read_link(dest.join("linked")).unwrap().as_os_str().as_bytes() == outside.as_os_str().as_bytes());
+    assert!(
+        fs::read_link(dest.join("linked")).unwrap().as_os_str().as_bytes() == outside.as_os_str().as_bytes()
+    );
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     let out = run(&["fs", "tar-out", text(&image), "/sub"]);
     assert_eq!(out.status.code(), Some(4));

@@ -15,7 +15,8 @@ pub type Filesystem<'a> = Ext<&'a dyn ReadAt>;
 /// Where nothing is so named, several could be meant, or it holds something else.
 pub fn filesystem<'l>(layout: &'l Layout, place: &Place) -> Result<&'l Volume> {
     let id = select::filesystem(layout, place)?;
-    let volume = layout.volume(id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
+    let volume =
+        layout.volume(id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
     match volume.content {
         Content::Ext => Ok(volume),
         content => Err(Error::Refused {

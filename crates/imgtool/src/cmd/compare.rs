@@ -17,9 +17,9 @@ use disk::{Cx, ReadAt, Total};
 use ondisk::num::to_u64;
 use ondisk::{Len, Offset, Span};
 use serde_json::json;
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 /// So much is compared at once.
 const PIECE: Len = Len::mib(1);
@@ -99,7 +99,7 @@ fn first_difference(sides: &[Side<'_>; 2], cx: &Cx<'_>) -> Result<Option<Offset>
     };
     std::thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(&work);
+            scope.spawn(work);
         }
         let planned = plan(sides, whole, cx, |piece, skipped| {
             task.advance(skipped.get());

@@ -44,7 +44,11 @@ pub fn run(args: &Create, session: &Session, out: &mut Output) -> Result<Exit, F
     }
     let done = if session.globals.dry_run { "would be " } else { "" };
     let what = format!("{}: {done}an empty {} image of {}", show(&args.image), name_of(format), Human(len));
-    if session.globals.dry_run { out.line(what) } else { out.report(what) }
+    if session.globals.dry_run {
+        out.line(what)
+    } else {
+        out.report(what)
+    }
     out.document(&json!({
         "changed": !session.globals.dry_run,
         "dry-run": session.globals.dry_run,
@@ -70,7 +74,8 @@ impl Base {
     fn open(path: &Path, session: &Session, out: &Output) -> Result<Self, Failure> {
         let told = session.globals.format;
         let opened = session.open_reading(path, told)?;
-        let format = probe::for_writing(&opened.image, path.file_name().and_then(OsStr::to_str), told).of(path)?;
+        let format =
+            probe::for_writing(&opened.image, path.file_name().and_then(OsStr::to_str), told).of(path)?;
         opened.with_disk(session, out, |disk| {
             let timestamp = match disk {
                 Container::Vhd(vhd) => vhd.timestamp(),
@@ -132,7 +137,12 @@ fn size(args: &Create, base: Option<&Base>, out: &Output) -> Result<Len, Failure
         Some(base) if len < base.len => Err(Failure::new(
             Exit::Refused,
             "refused",
-            format!("{}: {len} bytes are less than the {} of {}", show(&args.image), base.len, show(&base.path)),
+            format!(
+                "{}: {len} bytes are less than the {} of {}",
+                show(&args.image),
+                base.len,
+                show(&base.path)
+            ),
         )
         .with_help("leave SIZE out for a child of the same size")),
         _ => Ok(len),
@@ -147,7 +157,8 @@ fn spec(
     session: &Session,
 ) -> Result<Spec, Failure> {
     let now = session.cx().now;
-    let vhd = |kind| Spec::Vhd(vhd::create::Spec { len, uuid: Uuid(*uuid::Uuid::new_v4().as_bytes()), now, kind });
+    let vhd =
+        |kind| Spec::Vhd(vhd::create::Spec { len, uuid: Uuid(*uuid::Uuid::new_v4().as_bytes()), now, kind });
     Ok(match (format, base) {
         (OutFormat::Raw, _) => Spec::Raw(len),
         (OutFormat::VhdFixed, _) => vhd(vhd::create::New::Fixed),
@@ -158,7 +169,11 @@ fn spec(
                 return Err(Failure::new(Exit::Refused, "refused", what).with_help("make the child -O qcow2"));
             };
             let name = relative(&args.image, &base.path)?;
-            vhd(vhd::create::New::Differencing(vhd::create::ParentSpec { name, id, timestamp: base.timestamp }))
+            vhd(vhd::create::New::Differencing(vhd::create::ParentSpec {
+                name,
+                id,
+                timestamp: base.timestamp,
+            }))
         }
         (OutFormat::Qcow2, base) => {
             let backing = base.map(|base| {
@@ -182,7 +197,9 @@ fn relative(child: &Path, base: &Path) -> Result<String, Failure> {
     let (folder, base) = (real(folder_of(child))?, real(base)?);
     let way = way(&folder, &base);
     let text = way.to_str().map(str::to_owned);
-    text.ok_or_else(|| Failure::new(Exit::Refused, "refused", format!("{}: a parent's name must be text", show(&base))))
+    text.ok_or_else(|| {
+        Failure::new(Exit::Refused, "refused", format!("{}: a parent's name must be text", show(&base)))
+    })
 }
 
 /// The same, for absolute paths without links.

@@ -29,9 +29,8 @@ pub fn run(args: &Digest, session: &Session, out: &mut Output) -> Result<Exit, F
     let opened = session.open_reading(&args.image, session.globals.format)?;
     session.confine(&Needs::nothing(), out);
     let cx = session.cx();
-    let (hash, len) = opened.with_disk(session, out, |disk| {
-        Ok((of_disk(disk, &cx).of(&args.image)?, disk.len()))
-    })?;
+    let (hash, len) =
+        opened.with_disk(session, out, |disk| Ok((of_disk(disk, &cx).of(&args.image)?, disk.len())))?;
     let hex = hash.to_hex();
     out.line(format!("{hex}  {}", show(&args.image)));
     out.document(&json!({

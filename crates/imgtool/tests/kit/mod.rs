@@ -1,5 +1,10 @@
 //! The program as its users call it.
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests, and each test uses some")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests, and each test uses some"
+)]
 
 use std::ffi::OsStr;
 use std::process::{Command, Output};

@@ -45,7 +45,8 @@ mod tests {
     #[test]
     fn lists() {
         let list = [
-            1, 0, 0, 0, 1, 0, 6, 0, 2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0, 8, 0, 1, 0, 7, 0, 0, 0, 0x10, 0, 5, 0, 0x20, 0, 0, 0,
+            1, 0, 0, 0, 1, 0, 6, 0, 2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0, 8, 0, 1, 0, 7, 0, 0, 0, 0x10, 0,
+            5, 0, 0x20, 0, 0, 0,
         ];
         let want = "user::rw-,user:1000:r--,group::r--,group:7:--x,mask::r-x,other::---";
         assert_eq!(text(&list).as_deref(), Some(want));

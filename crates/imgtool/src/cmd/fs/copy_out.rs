@@ -156,7 +156,13 @@ impl Copy<'_> {
 }
 
 /// Copies one file; how much data it has.
-fn content(guest: &Guest<'_>, task: &dyn Task, folder: &Folder, name: &[u8], inode: &Inode) -> Result<Len, Failure> {
+fn content(
+    guest: &Guest<'_>,
+    task: &dyn Task,
+    folder: &Folder,
+    name: &[u8],
+    inode: &Inode,
+) -> Result<Len, Failure> {
     let pieces = guest.pieces(inode)?;
     let file = folder.file(name)?;
     let mut done = 0_u64;

@@ -19,7 +19,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const NEW: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A folder that is being filled.
 pub(super) struct Folder {
@@ -46,7 +47,8 @@ impl Folder {
     pub(super) fn folder(&self, name: &[u8]) -> Result<Self, Failure> {
         let path = self.path_of(name);
         rustix::fs::mkdirat(&self.fd, name, Mode::RWXU).map_err(|error| failed(&path, error))?;
-        let fd = rustix::fs::openat(&self.fd, name, FOLDER, Mode::empty()).map_err(|error| failed(&path, error))?;
+        let fd = rustix::fs::openat(&self.fd, name, FOLDER, Mode::empty())
+            .map_err(|error| failed(&path, error))?;
         Ok(Self { fd, path })
     }
 

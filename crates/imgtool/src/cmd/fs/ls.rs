@@ -90,7 +90,9 @@ impl<'a> Listing<'a> {
         let guest = self.guest;
         if out.is_json() {
             return guest.walk(dir, damage, out, |step, _| match step {
-                Step::File(place) | Step::Enter(place) if !place.path.is_empty() => self.add(place.path, place.inode),
+                Step::File(place) | Step::Enter(place) if !place.path.is_empty() => {
+                    self.add(place.path, place.inode)
+                }
                 _ => Ok(()),
             });
         }
@@ -112,7 +114,8 @@ impl<'a> Listing<'a> {
 
     fn show(&mut self, out: &mut Output) -> Result<(), Failure> {
         if out.is_json() {
-            let entries = self.rows.iter().map(|row| facts(("name", &row.name), &row.inode, row.target.as_deref()));
+            let entries =
+                self.rows.iter().map(|row| facts(("name", &row.name), &row.inode, row.target.as_deref()));
             let mut object = Map::new();
             crate::json::put_bytes(&mut object, "path", self.args.path.as_os_str().as_bytes());
             object.insert("entries".to_owned(), json!(entries.map(Value::Object).collect::<Vec<_>>()));

@@ -30,10 +30,10 @@ use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
 use crate::sandbox::Needs;
 use extfs::{Inode, InodeNo};
+use stack::view::{self, Filesystem};
 use std::cell::Cell;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use stack::view::{self, Filesystem};
 
 /// Runs one of them.
 ///
@@ -149,7 +149,11 @@ impl Damage {
             Some(first) if self.count == 1 => Err(first),
             Some(first) => {
                 let more = self.count.saturating_sub(1);
-                Err(Failure::new(first.exit(), first.kind(), format!("{} (and {more} more)", first.message())))
+                Err(Failure::new(
+                    first.exit(),
+                    first.kind(),
+                    format!("{} (and {more} more)", first.message()),
+                ))
             }
         }
     }

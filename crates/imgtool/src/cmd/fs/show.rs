@@ -33,7 +33,8 @@ pub(super) fn mode_text(mode: u16) -> String {
         None => '?',
     };
     let mut text = String::from(kind);
-    for (shift, special, set, alone) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')] {
+    for (shift, special, set, alone) in [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
+    {
         let bits = mode >> shift & 7;
         text.push(if bits & 4 == 0 { '-' } else { 'r' });
         text.push(if bits & 2 == 0 { '-' } else { 'w' });
@@ -71,10 +72,8 @@ fn date(days: i64) -> (i64, i64, i64) {
         day.div_euclid(1460).saturating_sub(day.div_euclid(36_524)).saturating_add(day.div_euclid(146_096))
     };
     let year = day.saturating_sub(leap_days(day)).div_euclid(365);
-    let before = year
-        .saturating_mul(365)
-        .saturating_add(year.div_euclid(4))
-        .saturating_sub(year.div_euclid(100));
+    let before =
+        year.saturating_mul(365).saturating_add(year.div_euclid(4)).saturating_sub(year.div_euclid(100));
     let day = day.saturating_sub(before);
     let month = day.saturating_mul(5).saturating_add(2).div_euclid(153);
     let first = month.saturating_mul(153).saturating_add(2).div_euclid(5);
@@ -135,9 +134,11 @@ mod tests {
 
     #[test]
     fn times_agree_with_date() {
-        let seconds = [0, -1, 951_782_400, 951_868_799, 1_700_000_000, 4_107_542_400, 15_032_385_535, -2_147_483_648];
+        let seconds =
+            [0, -1, 951_782_400, 951_868_799, 1_700_000_000, 4_107_542_400, 15_032_385_535, -2_147_483_648];
         for second in seconds {
-            let said = testkit::tool::run("date", ["-u", "-d", &format!("@{second}"), "+%Y-%m-%d %H:%M:%S.%N"]);
+            let said =
+                testkit::tool::run("date", ["-u", "-d", &format!("@{second}"), "+%Y-%m-%d %H:%M:%S.%N"]);
             assert_eq!(time_text(at(second, 0)), said.trim_end());
         }
         let every_day: Vec<_> = (0..150_000).map(date).collect();

@@ -128,7 +128,13 @@ fn table(path: &[u8], inode: &Inode, target: Option<&[u8]>, bytes: u64, attrs: &
     table
 }
 
-fn document(path: &[u8], inode: &Inode, target: Option<&[u8]>, bytes: u64, attrs: &[Attr]) -> Map<String, Value> {
+fn document(
+    path: &[u8],
+    inode: &Inode,
+    target: Option<&[u8]>,
+    bytes: u64,
+    attrs: &[Attr],
+) -> Map<String, Value> {
     let mut object = facts(("path", path), inode, target);
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
     put("allocated", bytes.into());

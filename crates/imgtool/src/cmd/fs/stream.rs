@@ -64,7 +64,8 @@ impl Guest<'_> {
         for run in self.fs.map(inode).map_err(of)? {
             let run = run.map_err(of)?;
             self.take_blocks(inode, run.count.0)?;
-            let whole = size.span_of(BlockNo(run.at.0), run.count).and_then(|span| span.intersect(Span::whole(len)));
+            let whole =
+                size.span_of(BlockNo(run.at.0), run.count).and_then(|span| span.intersect(Span::whole(len)));
             let place = whole.filter(|_| !run.unwritten).zip(size.offset_of(run.start));
             if let Some(piece) = place {
                 budget.take(Len::new(32)).of(self.image)?;

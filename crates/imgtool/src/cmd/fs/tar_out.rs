@@ -1,7 +1,7 @@
 //! `fs tar-out IMAGE [PATH]`: a folder as a tar archive, with owners, times, holes, links, devices and attributes.
 
 use super::acl;
-use super::tar::{self, Kind, Member};
+use super::tar::{self, Kind, Member, Record};
 use super::walk::{Place, Step};
 use super::{Damage, Guest, host, with_guest};
 use crate::args::TarOut;
@@ -149,7 +149,7 @@ impl Archive<'_> {
     }
 
     /// Attributes as records.
-    fn records(&self, inode: &Inode) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+    fn records(&self, inode: &Inode) -> Result<Vec<Record>, Failure> {
         let mut records = Vec::new();
         for attr in self.guest.fs.xattrs(inode).of(self.guest.image)? {
             let value = self.guest.fs.xattr_value(&attr).of(self.guest.image)?;

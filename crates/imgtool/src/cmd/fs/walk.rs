@@ -133,7 +133,8 @@ impl Guest<'_> {
         seen: &mut HashSet<InodeNo>,
         budget: &Budget,
     ) -> Result<Inode, Failure> {
-        let broken = |what: &str| self.failure(Exit::Corrupt, "corrupt", format!("{}: {what}", Printable(path)));
+        let broken =
+            |what: &str| self.failure(Exit::Corrupt, "corrupt", format!("{}: {what}", Printable(path)));
         if !is_name(name) {
             return Err(broken("no file can have this name"));
         }

@@ -51,6 +51,9 @@ impl Kind {
     }
 }
 
+/// A key and its value.
+pub(super) type Record = (Vec<u8>, Vec<u8>);
+
 /// A member of an archive, but for its content.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
@@ -66,7 +69,7 @@ pub(super) struct Member {
     /// Major and minor number of a device.
     pub device: (u32, u32),
     /// Further records: attributes.
-    pub records: Vec<(Vec<u8>, Vec<u8>)>,
+    pub records: Vec<Record>,
 }
 
 /// What stands before the content of a member that is `len` bytes long, and how many bytes of padding follow the
