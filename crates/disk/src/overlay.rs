@@ -232,7 +232,8 @@ impl<'b> Overlay<'b> {
         Ok(change)
     }
 
-    fn change_of_pages(&self, change: &mut Change) -> Result<()> {
+    /// Gives pages up as their bytes go into the change: they never lie in memory twice.
+    fn change_of_pages(&mut self, change: &mut Change) -> Result<()> {
         for span in self.staged(Span::whole(self.len)) {
             for part in self.fresh.intersect(span).collect::<Vec<_>>() {
                 self.emit(part, &mut change.fresh)?;
@@ -240,6 +241,7 @@ impl<'b> Overlay<'b> {
             for part in self.fresh.gaps(span).collect::<Vec<_>>() {
                 self.emit_changed(part, &mut change.home)?;
             }
+            self.unstage(span);
         }
         Ok(())
     }

@@ -263,7 +263,11 @@ impl Layout {
     }
 }
 
-fn partition(disk: &Path, script: &str) {
+/// Divides a disk image as a script for sfdisk says.
+///
+/// # Panics
+/// Where sfdisk does not.
+pub fn partition(disk: &Path, script: &str) {
     let mut sfdisk = tool("sfdisk");
     sfdisk.args(["-q", "--no-reread", "--no-tell-kernel"]).arg(disk).stdin(Stdio::piped());
     let mut child = sfdisk.spawn().expect("sfdisk starts");

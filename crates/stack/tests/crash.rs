@@ -1,0 +1,220 @@
+//! Real grows under a power that fails at every instant: each recovered state is the disk before or the disk after, byte
+//! for byte, and both are sound by e2fsck and hold the same files.
+//!
+//! `SWEEP=10 cargo test -p stack --test crash --release -- --nocapture` tries ten times as many random states.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+use container::{Container, Format};
+use disk::{Cancel, Cx, Image, Limits, OpenOptions, Quiet, ReadAt, Sparse};
+use extfs::{Ext, Inode, Kind};
+use ondisk::{Len, Offset, Span};
+use stack::grow::{Depth, Request, Source, stage};
+use stack::{Content, Place, discover, view};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use testkit::guest::partition;
+use testkit::images::{Fill, flavor, make, place};
+use testkit::oracle;
+use testkit::sim::{Knobs, sweep};
+
+/// How a disk is divided.
+#[derive(Clone, Copy)]
+enum Division {
+    Whole,
+    Mbr,
+    Logical,
+    Gpt,
+}
+
+/// A container as qemu-img makes it: its name and options.
+type Made = (&'static str, &'static [&'static str]);
+
+/// A guest: the filesystem's flavour, how its disk is divided, the container, and how many MiB are asked for.
+struct Guest(&'static str, Division, Made, u32);
+
+const RAW: Made = ("raw", &[]);
+const QCOW2: Made = ("qcow2", &[]);
+const QCOW2_TINY: Made = ("qcow2", &["-o", "cluster_size=512,compat=0.10"]);
+const VHD: Made = ("vpc", &[]);
+const VHD_FIXED: Made = ("vpc", &["-o", "subformat=fixed"]);
+
+/// One of each kind of change that grow makes: groups filled up and added, the reserve used, `meta_bg`, moved backups,
+/// tables at either end of the disk, containers with and without room for their own tables.
+static GUESTS: &[Guest] = &[
+    Guest("ext4-1k", Division::Gpt, RAW, 40),
+    Guest("ext4-4k", Division::Mbr, RAW, 200),
+    Guest("ext3-centos5", Division::Mbr, VHD, 200),
+    Guest("ext4-1k", Division::Whole, VHD_FIXED, 64),
+    Guest("ext4-1k", Division::Logical, QCOW2, 30),
+    Guest("ext4-uninit-bg-1k", Division::Gpt, QCOW2_TINY, 40),
+    Guest("ext4-few-reserved", Division::Gpt, VHD, 300),
+    Guest("ext4-meta-bg", Division::Mbr, QCOW2, 300),
+    Guest("ext4-sparse-super2", Division::Gpt, RAW, 70),
+    Guest("ext4-bigalloc", Division::Whole, RAW, 100),
+    Guest("ext4-no-flex-bg", Division::Logical, VHD_FIXED, 30),
+    Guest("ext2-1k", Division::Mbr, QCOW2, 50),
+];
+
+#[test]
+fn every_state_is_before_or_after() {
+    let (tried, next) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(guest) = GUESTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    tried.fetch_add(guest.sweep(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    println!("{} states of {} guests", tried.load(Ordering::Relaxed), GUESTS.len());
+}
+
+fn cx(cancel: &Cancel) -> Cx<'_> {
+    Cx { progress: &Quiet, cancel, limits: Limits::default(), now: 1_800_000_000 }
+}
+
+fn knobs() -> Knobs {
+    match std::env::var("SWEEP").ok().map(|times| times.parse().unwrap()) {
+        Some(times) => Knobs::thorough(times),
+        None => Knobs::quick(),
+    }
+}
+
+impl Guest {
+    /// Sweeps one grow; how many states were tried.
+    fn sweep(&self) -> usize {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image");
+        self.build(dir.path(), &file);
+        let image = Image::open(&file, &OpenOptions::default()).unwrap();
+        let cancel = Cancel::new();
+        let source = Source { file: &image, format: self.format(), parent: None, fixed_len: false };
+        let request = Request {
+            size: format!("+{}M", self.3).parse().unwrap(),
+            place: Place::Auto,
+            depth: Depth::Filesystem,
+            full_check: true,
+        };
+        let grown = stage(&source, &request, &cx(&cancel)).unwrap();
+        assert!(grown.after.filesystem.unwrap().0 > grown.before.filesystem.unwrap().0, "{}", self.name());
+        let want = self.files(&image, dir.path());
+        assert!(want.len() > 50, "{}: only {} files", self.name(), want.len());
+        let base = Sparse::load(&image).unwrap();
+        let report = sweep(&base, &grown.change, &knobs(), &mut |recovered| {
+            assert_eq!(self.files(recovered, dir.path()), want, "{}", self.name());
+        });
+        println!("{}: {} states, {} before, {} after", self.name(), report.tried(), report.before, report.after);
+        assert!(report.before > 0 && report.after > 0, "{}: {report:?}", self.name());
+        report.assert_clean();
+        report.tried()
+    }
+
+    fn name(&self) -> String {
+        format!("{} in {}", self.0, self.2.0)
+    }
+
+    fn format(&self) -> Format {
+        self.2.0.parse().unwrap()
+    }
+
+    /// Makes the image by the usual tools.
+    fn build(&self, dir: &Path, to: &Path) {
+        let (fs, disk) = (dir.join("fs"), dir.join("disk"));
+        let flavor = flavor(self.0);
+        make(flavor, flavor.usual_len(), Fill::Tree, &fs);
+        let fs_len = std::fs::metadata(&fs).unwrap().len();
+        let sectors = fs_len / 512;
+        let (script, start) = match self.1 {
+            Division::Whole => (None, 0),
+            Division::Mbr => (Some(format!("label: dos\nstart=2048, size={sectors}, type=83")), 2048),
+            Division::Gpt => (Some(format!("label: gpt\nstart=2048, size={sectors}")), 2048),
+            Division::Logical => {
+                let outer = format!("start=4096, size={}, type=5", sectors + 2048);
+                let inner = format!("start=6144, size={sectors}, type=83");
+                (Some(format!("label: dos\nstart=2048, size=2048, type=83\n{outer}\n\n\n{inner}")), 6144)
+            }
+        };
+        let behind = if script.is_some() { 1 << 20 } else { 0 };
+        File::create(&disk).unwrap().set_len(start * 512 + fs_len + behind).unwrap();
+        if let Some(script) = script {
+            partition(&disk, &script);
+        }
+        place(&fs, &disk, Offset::new(start * 512));
+        oracle::qemu_convert(&disk, "raw", to, self.2.0, self.2.1);
+    }
+
+    /// The digest of every file in the image, whose filesystem must be sound for us and for e2fsck.
+    fn files(&self, image: &dyn ReadAt, dir: &Path) -> BTreeMap<Vec<u8>, blake3::Hash> {
+        let cancel = Cancel::new();
+        let cx = cx(&cancel);
+        let disk = Container::open(image, self.format(), &cx.limits).unwrap();
+        let checked = stack::check::all(&disk, &cx).unwrap();
+        assert!(checked.is_clean(), "{}: {checked:?}", self.name());
+        let layout = discover(&disk, &cx).unwrap();
+        let volume = layout.volumes.iter().find(|volume| volume.content == Content::Ext).unwrap();
+        let raw = dir.join("volume");
+        export(&disk, volume.span, &raw);
+        oracle::assert_clean(&raw, Offset::ZERO);
+        view::with_filesystem(&disk, volume, &cx, |fs| hash_all(fs)).unwrap()
+    }
+}
+
+/// Writes the data of a span into a file of its own.
+fn export(disk: &dyn ReadAt, span: Span, to: &Path) {
+    let file = File::create(to).unwrap();
+    file.set_len(span.len().get()).unwrap();
+    let mut buf = vec![0; 1 << 20];
+    for data in disk.extents(span).unwrap().data() {
+        for part in data.chunks(Len::of(&buf)) {
+            let buf = &mut buf[..part.len().to_usize()];
+            disk.read_at(part.start(), buf).unwrap();
+            file.write_all_at(buf, part.start().get() - span.start().get()).unwrap();
+        }
+    }
+}
+
+fn hash_all<D: ReadAt>(fs: &Ext<D>) -> BTreeMap<Vec<u8>, blake3::Hash> {
+    let mut all = BTreeMap::new();
+    let mut open = vec![(b"/".to_vec(), fs.resolve(b"/").unwrap())];
+    while let Some((path, inode)) = open.pop() {
+        let mut hash = blake3::Hasher::new();
+        let meta = format!("{:o} {} {} {:?}", inode.mode(), inode.uid(), inode.gid(), inode.mtime());
+        hash.update(meta.as_bytes());
+        match inode.kind() {
+            Some(Kind::Dir) => open.extend(children(fs, &path, &inode)),
+            Some(Kind::File) => content(fs, &inode, &mut hash),
+            Some(Kind::Symlink) => {
+                hash.update(&fs.read_link(&inode).unwrap());
+            }
+            _ => {}
+        }
+        all.insert(path, hash.finalize());
+    }
+    all
+}
+
+fn children<D: ReadAt>(fs: &Ext<D>, path: &[u8], dir: &Inode) -> Vec<(Vec<u8>, Inode)> {
+    let entries = fs.entries(dir).unwrap().map(Result::unwrap);
+    let named = entries.filter(|entry| !matches!(entry.name.as_slice(), b"." | b".."));
+    named.map(|entry| ([path, b"/", &entry.name].concat(), fs.inode(entry.ino).unwrap())).collect()
+}
+
+fn content<D: ReadAt>(fs: &Ext<D>, inode: &Inode, hash: &mut blake3::Hasher) {
+    let mut buf = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < inode.size().get() {
+        let read = fs.read_file(inode, Offset::new(at), &mut buf).unwrap();
+        hash.update(&buf[..read]);
+        at += read as u64;
+    }
+}
