@@ -95,7 +95,7 @@ fn sizes_that_cannot_be() {
     assert!(plan(&few, BlockCount(400_000), default).unwrap().converts_to_meta_bg());
     assert!(!plan(&few, BlockCount(400_000), legacy).unwrap().converts_to_meta_bg());
     let clusters = image("ext4-bigalloc-1k", dir.path());
-    expect(&refused(&clusters, 40 << 20, legacy), Class::Refused, "bigalloc");
+    expect(&refused(&clusters, 200 << 20, legacy), Class::Refused, "bigalloc");
 }
 
 #[test]

@@ -18,10 +18,10 @@ pub fn cx(cancel: &Cancel) -> Cx<'_> {
     Cx { progress: &Quiet, cancel, limits: LIMITS, now: 1_700_000_000 }
 }
 
-/// Plans only, on a disk of `len` bytes.
+/// Plans only, with the product's own limits.
 pub fn plan(image: &Path, to: BlockCount, options: GrowOptions) -> Result<GrowPlan, Error> {
     let dev = FileDev::new(File::open(image).unwrap()).unwrap();
-    plan_grow(&Ext::open(&dev, &LIMITS)?, to, options)
+    plan_grow(&Ext::open(&dev, &Limits::default())?, to, options)
 }
 
 /// Grows the filesystem that an image consists of; the image becomes as long as it must.
