@@ -114,7 +114,6 @@ impl Sums {
         let (incompat, ro) =
             (Incompat(raw.s_feature_incompat.get()), RoCompat(raw.s_feature_ro_compat.get()));
         let kind = match () {
-            () if raw.s_rev_level.get() == 0 => Kind::None,
             () if ro.has(RoCompat::METADATA_CSUM) => Kind::Crc32c,
             () if ro.has(RoCompat::GDT_CSUM) => Kind::Crc16,
             () => Kind::None,

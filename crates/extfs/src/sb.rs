@@ -304,16 +304,17 @@ fn high(raw: &layout::Superblock, n: BlockCount) -> u32 {
     if incompat(raw).has(Incompat::BIT64) { low32(n.0 >> 32) } else { 0 }
 }
 
+/// Features count in every revision: kernels, too, read them in revision 0.
 fn compat(raw: &layout::Superblock) -> Compat {
-    Compat(if raw.s_rev_level.get() == 0 { 0 } else { raw.s_feature_compat.get() })
+    Compat(raw.s_feature_compat.get())
 }
 
 fn incompat(raw: &layout::Superblock) -> Incompat {
-    Incompat(if raw.s_rev_level.get() == 0 { 0 } else { raw.s_feature_incompat.get() })
+    Incompat(raw.s_feature_incompat.get())
 }
 
 fn ro_compat(raw: &layout::Superblock) -> RoCompat {
-    RoCompat(if raw.s_rev_level.get() == 0 { 0 } else { raw.s_feature_ro_compat.get() })
+    RoCompat(raw.s_feature_ro_compat.get())
 }
 
 fn join(lo: u32, hi: u32) -> u64 {
@@ -327,7 +328,7 @@ fn geometry(raw: &layout::Superblock, part: Part) -> Result<Geometry> {
     let bigalloc = ro_compat(raw).has(RoCompat::BIGALLOC);
     let (blocks_per_group, cluster_bits) = group_size(raw, block_size, bigalloc, part)?;
     let fdb = raw.s_first_data_block.get();
-    let right = u32::from(log == 0 && !bigalloc);
+    let right = u32::from(log == 0 && cluster_bits == 0);
     if fdb != right {
         return Err(Error::field(part, "s_first_data_block", fdb, right));
     }

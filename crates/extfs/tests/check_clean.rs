@@ -23,10 +23,15 @@ fn sound_filesystems_are_clean() {
         for scope in [Scope::Touched, Scope::Full] {
             let disk = FileDev::new(std::fs::File::open(&image).unwrap()).unwrap();
             let report = report(disk, scope);
-            alarms.extend(report.damage().take(5).map(|finding| format!("{} {scope:?}: {finding}", flavor.name)));
+            alarms.extend(
+                report.damage().take(5).map(|finding| format!("{} {scope:?}: {finding}", flavor.name)),
+            );
             alarms.extend(report.notes().map(|note| format!("{} {scope:?}: note {note}", flavor.name)));
             let stats = report.stats;
-            assert!(scope == Scope::Touched || stats.inodes > 20 && stats.dirs > 5 && stats.clusters > 20, "{stats:?}");
+            assert!(
+                scope == Scope::Touched || stats.inodes > 20 && stats.dirs > 5 && stats.clusters > 20,
+                "{stats:?}"
+            );
         }
     }
     assert!(alarms.is_empty(), "{alarms:#?}");

@@ -63,6 +63,7 @@ struct Entry<'a> {
 impl<D: ReadAt> Check<'_, D> {
     /// Reads all directories.
     pub(super) fn directories(&mut self) -> Result<()> {
+        self.root();
         let task = self.cx.progress.task("checking directories", disk::Total::Count(to_u64(self.dirs.len())));
         for index in 0..self.dirs.len() {
             self.cx.cancel.check()?;
@@ -270,9 +271,9 @@ impl<D: ReadAt> Check<'_, D> {
     fn hash(&self, home: &Home, hash: super::hash::Hash, entry: &Entry<'_>) -> Option<u32> {
         match hash.version {
             Version::Stored => Some(entry.hash),
-            // Beyond ASCII, what ignoring case means is a table of Unicode's.
+            // Beyond ASCII, what ignoring case means is a table of Unicode's; what is no text has no case.
             _ if home.casefold && entry.name.is_ascii() => hash.of(&entry.name.to_ascii_lowercase()),
-            _ if home.casefold => None,
+            _ if home.casefold && std::str::from_utf8(entry.name).is_ok() => None,
             _ => hash.of(entry.name),
         }
     }

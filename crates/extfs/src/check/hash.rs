@@ -134,3 +134,31 @@ fn half_md4(state: &mut [u32; 4], words: &[u32; 8]) {
         *state = state.wrapping_add(add);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_e2fsprogs_computes_them() {
+        // From `debugfs -R "dx_hash -h … [-s …] NAME"`, without and with a seed.
+        let long = "a name that is longer than thirty-two characters";
+        let known = [
+            (Version::Legacy, [("lost+found", 0x5e2a_ba24, 0x5e2a_ba24), (long, 0xff07_6d70, 0xff07_6d70)]),
+            (Version::HalfMd4, [("lost+found", 0x591d_e422, 0x694c_8bb4), (long, 0xc40f_f308, 0x729b_b066)]),
+            (Version::Tea, [("lost+found", 0x2dbf_9e80, 0x3e95_424c), (long, 0x226f_ae22, 0xa667_27d6)]),
+        ];
+        let seeded = [0x0403_0201_u32, 0x0807_0605, 0x0c0b_0a09, 0x100f_0e0d];
+        for (version, names) in known {
+            for (name, plain, with_seed) in names {
+                let hash = Hash { version, unsigned: false, seed: [0; 4] };
+                assert_eq!(hash.of(name.as_bytes()), Some(plain), "{version:?} {name}");
+                let hash = Hash { seed: seeded, ..hash };
+                assert_eq!(hash.of(name.as_bytes()), Some(with_seed), "{version:?} {name}");
+            }
+        }
+        let signed = Hash { version: Version::HalfMd4, unsigned: false, seed: [0; 4] };
+        assert_eq!(signed.of("café".as_bytes()), Some(0xfb9c_5e5c));
+        assert_ne!(Hash { unsigned: true, ..signed }.of("café".as_bytes()), signed.of("café".as_bytes()));
+    }
+}

@@ -405,7 +405,10 @@ impl<D: ReadAt> Check<'_, D> {
             self.damaged(inode, What::Broken("is a short symbolic link, and marked as having extents"));
         }
         let mut mapped = if has_blocks { self.map(inode)? } else { Mapped::nothing() };
-        if !mapped.sound {
+        let is_dir = inode.kind() == Some(Kind::Dir);
+        let left = if is_dir { self.dir_blocks.checked_sub(mapped.end) } else { Some(self.dir_blocks) };
+        self.dir_blocks = left.unwrap_or_default();
+        if !mapped.sound || left.is_none() {
             self.facts.edit(inode.ino(), |fact| fact.flags |= BROKEN)?;
             // What it holds cannot be counted.
             return Ok(());
@@ -492,6 +495,9 @@ impl<D: ReadAt> Check<'_, D> {
         let missing = || crate::Error::broken(Part::Inode(ino), "does not exist");
         let (group, index) = geom.place_of(ino).ok_or_else(missing)?;
         let desc = self.fs.groups().unverified(group).ok_or_else(missing)?;
+        if !super::group::inside(self.fs, group, desc.inode_table, geom.table_blocks()) {
+            return Err(missing());
+        }
         let within = u64::from(index).saturating_mul(geom.inode_size.into());
         let at = geom.block_size.offset_of(desc.inode_table);
         let at = at.and_then(|at| at.checked_add(Len::new(within))).ok_or_else(missing)?;

@@ -74,8 +74,8 @@ impl<D: ReadAt> Check<'_, D> {
     }
 
     fn extents(&mut self, inode: &Inode, mapped: &mut Mapped) -> Result<Outcome> {
-        let (geom, ino) = (self.fs.geom().clone(), inode.ino());
-        let file_end = geom.block_size.blocks_for(full_size(inode)).0;
+        let ino = inode.ino();
+        let file_end = self.fs.geom().block_size.blocks_for(full_size(inode)).0;
         let root = Node {
             part: Part::MapRoot(ino),
             block: 0,
@@ -93,10 +93,7 @@ impl<D: ReadAt> Check<'_, D> {
         let mut stack = vec![root];
         while let Some(node) = stack.last_mut() {
             if node.next >= node.entries {
-                if let Some(done) = stack.pop().filter(|done| done.block != 0) {
-                    self.claim(done.part, BlockNo(done.block), BlockCount(1))?;
-                    mapped.clusters = mapped.clusters.saturating_add(1);
-                }
+                stack.pop();
                 continue;
             }
             let index = node.next;
@@ -110,10 +107,14 @@ impl<D: ReadAt> Check<'_, D> {
                 continue;
             }
             match self.child(inode, node, index, file_end)? {
-                Ok(child) if stack.iter().any(|node| node.block == child.block) => {
-                    return Ok(Err((child.part, What::Broken("is its own ancestor in the tree"))));
+                Ok(child) => {
+                    // Whatever has it, too, it has been followed.
+                    if !self.claim(child.part, BlockNo(child.block), BlockCount(1))? {
+                        return Ok(Err((child.part, What::Broken("is not the file's own"))));
+                    }
+                    mapped.clusters = mapped.clusters.saturating_add(1);
+                    stack.push(child);
                 }
-                Ok(child) => stack.push(child),
                 Err(bad) => return Ok(Err(bad)),
             }
         }
@@ -349,7 +350,9 @@ impl<D: ReadAt> Check<'_, D> {
             }
             mapped.clusters = mapped.clusters.saturating_add(1);
         } else if !same || at.is_none_or(|at| at & mask != block.0 & mask) {
-            self.claim(part, block, BlockCount(1))?;
+            if !self.claim(part, block, BlockCount(1))? && at.is_none() {
+                return Ok(Err((Part::MapBlock(inode.ino(), block), What::Broken("is not the file's own"))));
+            }
             mapped.clusters = mapped.clusters.saturating_add(1);
         }
         if let Some(at) = at {

@@ -44,8 +44,18 @@ fn limits<D: ReadAt>(fs: &Ext<D>, report: &mut Report) {
         );
     }
     let (log, cluster) = (sb.raw().s_log_block_size.get(), sb.raw().s_log_cluster_size.get());
-    if cluster < log || cluster > 19 {
-        report.damaged(PART, What::field("s_log_cluster_size", cluster, format!("{log} to 19")));
+    let bigalloc = sb.ro_compat().has(RoCompat::BIGALLOC);
+    if cluster < log || cluster > 19 || !bigalloc && cluster != log {
+        let expected = if bigalloc { format!("{log} to 19") } else { log.to_string() };
+        report.damaged(PART, What::field("s_log_cluster_size", cluster, expected));
+    }
+    let flex = sb.raw().s_log_groups_per_flex;
+    if flex > 31 {
+        report.damaged(PART, What::field("s_log_groups_per_flex", flex, "at most 31"));
+    }
+    let mmp = crate::BlockNo(sb.raw().s_mmp_block.get());
+    if sb.incompat().has(Incompat::MMP) && (mmp <= geom.first_data_block || mmp.0 >= geom.blocks.0) {
+        report.damaged(PART, What::field("s_mmp_block", mmp.0, format!("a block below {}", geom.blocks)));
     }
     let clusters = sb.raw().s_clusters_per_group.get();
     if clusters != geom.clusters_per_group() {
@@ -75,6 +85,13 @@ fn features<D: ReadAt>(fs: &Ext<D>, report: &mut Report) {
         ro.has(RoCompat::ORPHAN_PRESENT) && !compat.has(Compat::ORPHAN_FILE),
         "has orphan_present without orphan_file",
     );
+    let unknown = compat.without(Compat::KNOWN).0 | ro.without(RoCompat::KNOWN).0;
+    if unknown != 0 {
+        report.note(
+            PART,
+            What::field("the unknown features", unknown, "none: what they change was not looked at"),
+        );
+    }
     let reserved = fs.geom().reserved_gdt;
     if !resize && reserved != 0 {
         report.damaged(PART, What::field("s_reserved_gdt_blocks", reserved, "0 without resize_inode"));

@@ -9,7 +9,7 @@ use crate::layout::misc::ORPHAN_MAGIC;
 use crate::layout::{OrphanTail, jbd2};
 use crate::read::inode::{ENCRYPT, Inode, Kind};
 use crate::unit::{BlockNo, FileBlock, GroupNo, InodeNo};
-use disk::ReadAt;
+use disk::{Cx, ReadAt};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Offset, Sealed};
 use zerocopy::{FromBytes, IntoBytes};
@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, IntoBytes};
 const DOUBLE: usize = 13;
 
 /// Checks inode 7: every pointer to the reserved descriptor blocks and from them to their backups.
-pub(super) fn resize_inode<D: ReadAt>(fs: &Ext<D>, report: &mut Report) -> Result<()> {
+pub(super) fn resize_inode<D: ReadAt>(fs: &Ext<D>, _: &Cx<'_>, report: &mut Report) -> Result<()> {
     let (ino, geom) = (InodeNo::RESIZE, fs.geom());
     let part = Part::Inode(ino);
     let inode = match fs.inode(ino) {
@@ -81,7 +81,7 @@ const JOURNAL_INCOMPAT: u32 = jbd2::INCOMPAT_REVOKE
     | jbd2::INCOMPAT_FAST_COMMIT;
 
 /// Checks the journal's inode and superblock; not what is in it.
-pub(super) fn journal<D: ReadAt>(fs: &Ext<D>, report: &mut Report) -> Result<()> {
+pub(super) fn journal<D: ReadAt>(fs: &Ext<D>, _: &Cx<'_>, report: &mut Report) -> Result<()> {
     let raw = fs.sb().raw();
     let sb = Part::Superblock(GroupNo(0));
     if !fs.sb().compat().has(Compat::HAS_JOURNAL) {
@@ -204,7 +204,7 @@ fn journal_head<D: ReadAt>(fs: &Ext<D>, head: &jbd2::Superblock, blocks: u64, re
 }
 
 /// Checks the blocks of the orphan file: all empty, or sealed where there are orphans.
-pub(super) fn orphan_file<D: ReadAt>(fs: &Ext<D>, report: &mut Report) -> Result<()> {
+pub(super) fn orphan_file<D: ReadAt>(fs: &Ext<D>, _: &Cx<'_>, report: &mut Report) -> Result<()> {
     if !fs.sb().compat().has(Compat::ORPHAN_FILE) {
         return Ok(());
     }
@@ -265,7 +265,7 @@ fn orphan_block<D: ReadAt>(fs: &Ext<D>, inode: &Inode, block: BlockNo, report: &
 }
 
 /// Notes who has the filesystem; a damaged block keeps it from being mounted.
-pub(super) fn mmp<D: ReadAt>(fs: &Ext<D>, report: &mut Report) -> Result<()> {
+pub(super) fn mmp<D: ReadAt>(fs: &Ext<D>, _: &Cx<'_>, report: &mut Report) -> Result<()> {
     use crate::read::MmpState;
     let part = Part::Mmp(fs.sb().mmp_block().unwrap_or_default());
     match fs.mmp() {

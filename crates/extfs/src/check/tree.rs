@@ -3,11 +3,12 @@
 use super::Check;
 use super::facts::{INDEXED, UNCOUNTED, USED};
 use super::finding::What;
-use crate::error::Part;
+use crate::error::{Part, Result};
 use crate::feature::RoCompat;
 use crate::read::inode::Inode;
 use crate::unit::InodeNo;
 use disk::ReadAt;
+use ondisk::Len;
 use ondisk::num::{to_u64, to_usize};
 
 /// A directory with more links than this has 1.
@@ -29,7 +30,7 @@ impl<D: ReadAt> Check<'_, D> {
     }
 
     /// Every directory hangs below the root, and knows its parent.
-    pub(super) fn connected(&mut self) {
+    pub(super) fn connected(&mut self) -> Result<()> {
         for index in 0..self.dirs.len() {
             let Some(dir) = self.dirs.get(index).copied() else { break };
             if self.dirs.binary_search_by_key(&dir.parent, |dir| dir.ino).is_err() {
@@ -45,6 +46,7 @@ impl<D: ReadAt> Check<'_, D> {
                 self.report.damaged(Part::Inode(dir.ino), what);
             }
         }
+        Ok(())
     }
 
     /// Directories that are above themselves.
@@ -72,13 +74,14 @@ impl<D: ReadAt> Check<'_, D> {
     }
 
     /// Every inode in use has as many names as it says.
-    pub(super) fn links(&mut self) {
+    pub(super) fn links(&mut self) -> Result<()> {
         for group in self.fs.geom().all_groups() {
             for index in 0..self.facts.group(group).len() {
                 let index = ondisk::num::low32(to_u64(index));
                 self.link(self.fs.geom().inode_at(group, index));
             }
         }
+        Ok(())
     }
 
     fn link(&mut self, ino: InodeNo) {
@@ -108,7 +111,7 @@ impl<D: ReadAt> Check<'_, D> {
     }
 
     /// The orphans that the superblock's list and the orphan file name: deleted, or about to be truncated.
-    pub(super) fn find_orphans(&mut self) {
+    pub(super) fn find_orphans(&mut self) -> Result<()> {
         let inodes = self.fs.geom().inodes();
         let mut next = InodeNo(self.fs.sb().raw().s_last_orphan.get());
         while next.0 != 0 && next.0 <= inodes && self.orphans.insert(next) {
@@ -117,14 +120,16 @@ impl<D: ReadAt> Check<'_, D> {
         }
         let file = InodeNo(self.fs.sb().raw().s_orphan_file_inum.get());
         if !self.fs.sb().ro_compat().has(RoCompat::ORPHAN_PRESENT) {
-            return;
+            return Ok(());
         }
         let bytes = self.raw_inode(file).and_then(|inode| self.fs.read_whole(&inode)).unwrap_or_default();
+        self.budget.take(Len::new(to_u64(bytes.len()).saturating_mul(4)))?;
         let size = to_usize(self.fs.geom().block_size.bytes());
         for block in bytes.chunks(size) {
             let slots = block.get(..size.saturating_sub(8)).unwrap_or_default();
             self.orphans
                 .extend(super::special::words(slots).into_iter().filter(|&ino| ino != 0).map(InodeNo));
         }
+        Ok(())
     }
 }

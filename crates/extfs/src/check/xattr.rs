@@ -92,7 +92,10 @@ impl<D: ReadAt> Check<'_, D> {
         let supported = self.fs.sb().compat().has(Compat::EXT_ATTR);
         if !supported || block.0 == 0 || !self.fs.geom().holds(block, BlockCount(1)) {
             let expected = if supported { "a block of the filesystem" } else { "0 without ext_attr" };
-            self.report.damaged(Part::Inode(inode.ino()), What::field("i_file_acl", block.0, expected));
+            // Nobody looks for attributes of reserved inodes.
+            if inode.ino() == InodeNo::ROOT || inode.ino() >= self.fs.sb().first_inode() {
+                self.damaged(inode, What::field("i_file_acl", block.0, expected));
+            }
             return Ok(Cost::default());
         }
         if let Some(shared) = self.shared.get_mut(&block) {

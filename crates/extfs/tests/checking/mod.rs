@@ -73,7 +73,13 @@ pub fn theirs(image: &Path) -> (Theirs, String) {
             || totals
     };
     let theirs = match out.status.code() {
-        _ if text.contains("skipping journal recovery") => Theirs::Unknown,
+        // Not replayed, in use elsewhere, or beyond what it knows: no verdict.
+        _ if ["skipping journal recovery", "MMP check failed", "unsupported feature"]
+            .iter()
+            .any(|no| text.contains(no)) =>
+        {
+            Theirs::Unknown
+        }
         Some(0) if text.lines().all(harmless) => Theirs::Clean,
         Some(0) => Theirs::Murmurs,
         Some(4 | 8 | 12) => Theirs::Damaged,
