@@ -272,6 +272,17 @@ fn replay_does_what_a_mount_does() {
         assert_eq!(code(0, &["fs", "cat", text(&image), "/new-299"]), b"written by a guest");
         let planned = json(&["fs", "replay", "-n", "--json", text(&image)]);
         assert_eq!((&planned["changed"], fs::read(&image).unwrap() == before), (&false.into(), true));
+        let damaged = dir.path().join("damaged.raw");
+        testkit::tool::copy_sparse(&image, &damaged);
+        let journal = debugfs(&image, Offset::ZERO, false, "bmap <8> 0\n");
+        let at: u64 = journal.lines().filter_map(|line| line.trim().parse().ok()).next_back().unwrap();
+        let file = File::options().read(true).write(true).open(&damaged).unwrap();
+        file.write_all_at(&[0xff; 12], at * 1024 + 12).unwrap(); // s_blocksize, s_maxlen, s_first
+        let broken = fs::read(&damaged).unwrap();
+        code(4, &["fs", "replay", text(&damaged)]);
+        let archive = dir.path().join("damaged.tar");
+        code(4, &["fs", "tar-out", text(&damaged), "-o", text(&archive)]);
+        assert!(!archive.exists() && fs::read(&damaged).unwrap() == broken);
         let done = json(&["fs", "replay", "--json", "--check", text(&image)]);
         assert_eq!(done["changed"], true);
         assert_clean(&image, Offset::ZERO);

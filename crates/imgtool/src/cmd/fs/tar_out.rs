@@ -27,18 +27,19 @@ pub(super) fn run(args: &TarOut, session: &Session, out: &mut Output) -> Result<
     if args.output == Path::new("-") {
         return with_guest(&args.image, &args.at, &Needs::nothing(), session, |guest| {
             archive(guest, args, &|error| Failure::stdout(error), None, out)
-        });
+        })?
+        .end();
     }
     let (file, is_new) = create(&args.output)?;
     let needs = Needs::nothing().writing(folder_of(&args.output));
     let made = with_guest(&args.image, &args.at, &needs, session, |guest| {
         archive(guest, args, &|error| Failure::io(&args.output, error), Some(file), out)
     });
-    if is_new && made.as_ref().is_err_and(|failure| failure.exit() != Exit::Corrupt) {
-        // What is not whole is not there. (What damage has left out was told.)
+    if is_new && made.is_err() {
+        // What is not whole is not there.
         let _ = std::fs::remove_file(&args.output);
     }
-    made
+    made?.end()
 }
 
 /// The file for the archive: a new one, or a pipe or device that is there.
@@ -54,13 +55,14 @@ fn create(path: &Path) -> Result<(File, bool), Failure> {
 /// What an error of writing means.
 type Told<'a> = &'a dyn Fn(&std::io::Error) -> Failure;
 
+/// Writes the archive to its end; what of the tree is damaged is left out of it and given back.
 fn archive(
     guest: &Guest<'_>,
     args: &TarOut,
     told: Told<'_>,
     file: Option<File>,
     out: &mut Output,
-) -> Result<Exit, Failure> {
+) -> Result<Damage, Failure> {
     let start = guest.resolve(&args.path)?;
     let task = guest.session.meter.task("tar", Total::Unknown);
     let mut archive = Archive {
@@ -81,7 +83,7 @@ fn archive(
     if let Some(file) = &mut archive.file {
         file.flush().map_err(|error| told(&error))?;
     }
-    damage.end()
+    Ok(damage)
 }
 
 /// An archive that is being written.
