@@ -1,10 +1,11 @@
 //! No false alarm: every flavour as mke2fs fills it and as a kernel lives in it, on which e2fsck finds nothing.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a mistake here must stop the test")]
 
-use disk::{Cancel, Cx, FileDev, Limits, Quiet, ReadAt};
+use disk::{Cancel, Cx, FileDev, Limits, Overlay, Quiet, ReadAt};
 use extfs::Ext;
 use extfs::check::{Report, Scope, check};
-use testkit::images::{FLAVORS, Fill, make};
+use testkit::images::{FLAVORS, Fill, flavor, make};
+use testkit::kernel::copy_while_mounted;
 
 fn report(disk: impl ReadAt, scope: Scope) -> Report {
     let (cancel, limits) = (Cancel::new(), Limits::default());
@@ -35,4 +36,39 @@ fn sound_filesystems_are_clean() {
         }
     }
     assert!(alarms.is_empty(), "{alarms:#?}");
+}
+
+/// A copy of a running guest's disk: files that were removed and are still open are no damage, neither are counts that
+/// only the journal has right.
+#[test]
+fn a_running_guests_disk_is_clean_behind_its_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, copy) = (dir.path().join("image"), dir.path().join("copy"));
+    for name in ["ext4-1k", "ext4-orphan-file", "ext3-1k"] {
+        let flavor = flavor(name);
+        make(flavor, flavor.usual_len(), Fill::Lived, &image);
+        copy_while_mounted(&image, &copy, |root| {
+            std::fs::create_dir(root.join("new")).unwrap();
+            let open: Vec<_> = (0..20)
+                .map(|i| {
+                    let path = root.join(format!("new/file {i}"));
+                    std::fs::write(&path, vec![7; 30_000]).unwrap();
+                    let file = std::fs::File::open(&path).unwrap();
+                    std::fs::remove_file(&path).unwrap();
+                    file
+                })
+                .collect();
+            std::fs::write(root.join("kept"), b"kept").unwrap();
+            open
+        });
+        let disk = FileDev::new(std::fs::File::open(&copy).unwrap()).unwrap();
+        let (cancel, limits) = (Cancel::new(), Limits::default());
+        let before = report(&disk, Scope::Touched);
+        assert!(before.notes().any(|note| note.to_string().contains("needs recovery")), "{name}: {before:?}");
+        let mut overlay = Overlay::new(&disk, &limits);
+        let cx = Cx { progress: &Quiet, cancel: &cancel, limits, now: 1_800_000_000 };
+        extfs::recovered(&mut overlay, &cx).unwrap();
+        let after = report(&overlay, Scope::Full);
+        assert!(after.is_clean(), "{name}: {:#?}", after.damage().collect::<Vec<_>>());
+    }
 }
