@@ -276,8 +276,9 @@ fn replay_does_what_a_mount_does() {
         testkit::tool::copy_sparse(&image, &damaged);
         let journal = debugfs(&image, Offset::ZERO, false, "bmap <8> 0\n");
         let at: u64 = journal.lines().filter_map(|line| line.trim().parse().ok()).next_back().unwrap();
-        let file = File::options().read(true).write(true).open(&damaged).unwrap();
+        let file = File::options().write(true).open(&damaged).unwrap();
         file.write_all_at(&[0xff; 12], at * 1024 + 12).unwrap(); // s_blocksize, s_maxlen, s_first
+        drop(file); // else the image is in use
         let broken = fs::read(&damaged).unwrap();
         code(4, &["fs", "replay", text(&damaged)]);
         let archive = dir.path().join("damaged.tar");
