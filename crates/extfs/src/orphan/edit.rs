@@ -254,7 +254,8 @@ impl<'a, D: ReadAt> Edit<'a, D> {
         let mut writes = BTreeMap::new();
         for (block, bytes) in places {
             let at = geom.block_size.offset_of(block);
-            writes.insert(at.ok_or(Error::broken(Part::Journal, "is beyond all numbers"))?, bytes);
+            let beyond = Error::broken(Part::Superblock(GroupNo(0)), "has blocks beyond all numbers");
+            writes.insert(at.ok_or(beyond)?, bytes);
         }
         for (ino, bytes) in self.inodes {
             writes.insert(self.fs.inode_offset(ino)?, bytes);

@@ -4,9 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
+use crate::judge::{self, End, crash, judge};
 use extfs::Recovery;
 use ondisk::Offset;
-use crate::judge::{self, End, crash, judge};
 use testkit::images::{Fill, Flavor, flavor, make, noise};
 use testkit::oracle::{Mount, debugfs, e2fsck};
 use testkit::tool::{run, tool};
@@ -112,7 +112,8 @@ fn truncated(flavor: &Flavor) {
     {
         let mount = Mount::read_write(&image);
         let fan = block / 4;
-        let edges = [0, 1, 11, 12, 13, 12 + fan, 13 + fan, 12 + fan + fan * 3, 500, 501, 1700, 1799, 1800, 5000];
+        let edges =
+            [0, 1, 11, 12, 13, 12 + fan, 13 + fan, 12 + fan + fan * 3, 500, 501, 1700, 1799, 1800, 5000];
         let tails = [0, 1, block - 1];
         for (i, at) in edges.iter().chain(&edges[3..6]).enumerate() {
             let path = mount.path().join(format!("{i}"));
@@ -151,7 +152,8 @@ fn quota_follows() {
         let mut inodes = said.lines().filter_map(|line| line.strip_prefix("Inode: "));
         let mut next = || inodes.next().unwrap().split_whitespace().next().unwrap().to_owned();
         let [big, setuid] = [next(), next()];
-        let mut script = format!("ssv last_orphan {big}\nsif <{big}> dtime @{setuid}\nsif <{setuid}> dtime @0\n");
+        let mut script =
+            format!("ssv last_orphan {big}\nsif <{big}> dtime @{setuid}\nsif <{setuid}> dtime @0\n");
         for path in ["/big", "/second", "/etc/third", "/setuid"] {
             script += &format!("unlink {path}\n");
         }
