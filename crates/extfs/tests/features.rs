@@ -1,5 +1,7 @@
 //! Feature names and versions as dumpe2fs and blkid tell them.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a mistake here must stop the test")]
+
 use disk::FileDev;
 use extfs::Superblock;
 use ondisk::Offset;

@@ -1,6 +1,7 @@
 //! Changes under way: what has been read and altered, by place.
 
 use super::quota::Usage;
+use crate::Ext;
 use crate::bitmap::Bitmap;
 use crate::csum::Object;
 use crate::error::{Error, Part, Result};
@@ -8,7 +9,6 @@ use crate::group::Groups;
 use crate::layout;
 use crate::read::inode::{HUGE_FILE, Inode, Kind};
 use crate::unit::{BlockCount, BlockNo, GroupNo, InodeNo};
-use crate::{Ext, feature::Compat};
 use disk::{Budget, Cx, ReadAt};
 use ondisk::num::low32;
 use ondisk::{Len, Offset, SpanSet};
@@ -67,22 +67,17 @@ impl<'a, D: ReadAt> Edit<'a, D> {
                 self.guarded.insert(geom.block_size.span_of(at, count).unwrap_or_default());
             }
         }
-        let sb = self.fs.sb();
-        if let Some(mmp) = sb.mmp_block() {
-            self.guarded.insert(geom.block_size.span_of(mmp, BlockCount(1)).unwrap_or_default());
+        let mut others: Vec<(BlockNo, BlockCount)> = Vec::new();
+        others.extend(self.fs.sb().mmp_block().map(|mmp| (mmp, BlockCount(1))));
+        if let Some(ino) = self.fs.sb().journal_inode() {
+            for run in self.fs.map(&self.fs.inode(ino)?)? {
+                let run = run?;
+                self.budget.take(ENTRY)?;
+                others.push((run.start, run.count));
+            }
         }
-        let journal = sb.journal_inode().filter(|_| sb.compat().has(Compat::HAS_JOURNAL));
-        for run in journal
-            .map(|ino| self.fs.inode(ino))
-            .transpose()?
-            .map(|j| self.fs.map(&j))
-            .transpose()?
-            .into_iter()
-            .flatten()
-        {
-            let run = run?;
-            self.budget.take(ENTRY)?;
-            self.guarded.insert(geom.block_size.span_of(run.start, run.count).unwrap_or_default());
+        for (at, count) in others {
+            self.guarded.insert(geom.block_size.span_of(at, count).unwrap_or_default());
         }
         Ok(())
     }

@@ -161,7 +161,7 @@ fn mutated_journals_harm_nobody() {
         for round in 0..60 {
             copy_sparse(&image, &ours);
             let file = File::options().write(true).open(&ours).unwrap();
-            let block = heads[usize::try_from(dice.roll(heads.len() as u64)).unwrap()];
+            let block = heads[usize::try_from(dice.roll(heads.len().try_into().unwrap())).unwrap()];
             for _ in 0..=dice.roll(2) {
                 let reach = [32, 96, 1024][usize::try_from(dice.roll(3)).unwrap()];
                 let at = start + block * 1024 + dice.roll(reach);
