@@ -140,6 +140,8 @@ pub const BASES: &[(&str, u32, &str, &str, &[&str])] = &[
     ("meta_bg", 6144, EXT4, "meta_bg,^resize_inode,^has_journal,^64bit", &["-b", "1024", "-g", "256"]),
     ("sparse2", 6144, EXT4, "sparse_super2,^resize_inode,^has_journal,mmp", &["-b", "1024", "-g", "1024"]),
     ("four", 8192, EXT4, "casefold,^has_journal", &["-b", "4096"]),
+    ("large", 16384, EXT4, "large_dir,^has_journal", &["-b", "65536", "-I", "512"]),
+    ("revision0", 1024, "", "", &["-b", "1024", "-r", "0"]),
 ];
 
 fn plant(root: &Path) {
