@@ -10,7 +10,7 @@
 
 use crate::journal::{Found, Journal, Record, Role, What, sectors, sum};
 use crate::{Cx, Dev, Error, Limits, Outcome, Place, ReadAt, Result};
-use ondisk::{Span, SpanSet};
+use ondisk::{Len, Span, SpanSet};
 
 /// Where recovery goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,17 +176,45 @@ pub(crate) fn redo(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
     dev.flush()
 }
 
-/// Reads the home ranges back from the medium.
+/// Home ranges that are nearer to each other than this are read back together.
+const NEAR: Len = Len::kib(64);
+/// So much is read back at once, unless one record is longer.
+const WINDOW: Len = Len::mib(2);
+
+/// Reads the home ranges back from the medium. A medium is slow at many small reads and fast at a few long ones.
 pub(crate) fn verify(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
+    let mut windows: Vec<(Span, Vec<&Record>)> = Vec::new();
     for record in journal.home() {
-        dev.forget(record.span)?;
-        if load(dev, record.span)? != journal.bytes(record)? {
-            let what = "the bytes read back are not those written";
-            let source = std::io::Error::other(what);
-            return Err(Error::Io { op: "verify", span: record.span, source });
+        match windows.last_mut() {
+            Some((window, records)) if let Some(longer) = joined(*window, record.span) => {
+                *window = longer;
+                records.push(record);
+            }
+            _ => windows.push((record.span, vec![record])),
+        }
+    }
+    for (window, _) in &windows {
+        dev.forget(*window)?;
+    }
+    for (window, records) in windows {
+        let now = load(dev, window)?;
+        for record in records {
+            let at = record.span.start().since(window.start()).unwrap_or_default().to_usize();
+            let is = now.get(at..).and_then(|rest| rest.get(..record.span.len().to_usize()));
+            if is != Some(&journal.bytes(record)?) {
+                let source = std::io::Error::other("the bytes read back are not those written");
+                return Err(Error::Io { op: "verify", span: record.span, source });
+            }
         }
     }
     Ok(())
+}
+
+/// Both as one range, where they are near and it does not get too long.
+fn joined(window: Span, next: Span) -> Option<Span> {
+    let gap = next.start().since(window.end())?;
+    let both = Span::between(window.start(), next.end())?;
+    (gap <= NEAR && both.len() <= WINDOW).then_some(both)
 }
 
 /// Undoes step c: the image is the old one again, durably.
