@@ -1,0 +1,4 @@
+//! Checks filesystems.
+#![no_main]
+
+fuzz::target!(fuzz::ext::bases, fuzz::targets::ext::check);

@@ -1,0 +1,4 @@
+//! Recovers from our own journals.
+#![no_main]
+
+fuzz::target!(fuzz::journal::bases, fuzz::targets::journal::recover);

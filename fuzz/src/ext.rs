@@ -1,0 +1,328 @@
+//! Small filesystems of many flavours, made by mke2fs, with all their metadata.
+
+use crate::base::{Base, Place, Seal, sealing, span};
+use disk::{Disk, FileDev, Limits, MemDisk, Sparse, read_vec};
+use extfs::csum::{InodeSeed, Object, Sums, seal_superblock};
+use extfs::read::map::Piece;
+use extfs::{BlockNo, Ext, Geometry, GroupNo, Inode, InodeNo, Kind, layout};
+use ondisk::{Sealed, Span};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use testkit::tool::{done, output, tool};
+use zerocopy::{FromBytes, IntoBytes};
+
+const EXT4: &str = "has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file,\
+                    extent,64bit,flex_bg,huge_file,dir_nlink,extra_isize,metadata_csum";
+const EXT3: &str = "has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file";
+/// Inodes whose map is a tree of extents.
+const EXTENTS: u32 = 0x8_0000;
+
+/// Name, size in KiB, features, changes of them, further options.
+type Flavor = (&'static str, u32, &'static str, &'static str, &'static [&'static str]);
+
+const FLAVORS: &[Flavor] = &[
+    ("ext4", 6144, EXT4, "", &["-b", "1024", "-g", "1024"]),
+    ("plain4", 5120, EXT4, "^metadata_csum,^64bit,^has_journal", &["-b", "1024", "-g", "2048"]),
+    ("uninit", 5120, EXT4, "^metadata_csum,^64bit,uninit_bg,^has_journal", &["-b", "1024", "-g", "1024"]),
+    ("ext3", 4096, EXT3, "", &["-b", "1024", "-I", "128", "-g", "1024"]),
+    ("ext2", 2048, EXT3, "^has_journal", &["-b", "1024", "-I", "256"]),
+    ("old", 1024, "filetype", "", &["-b", "1024", "-I", "128", "-g", "512"]),
+    ("inline", 4096, EXT4, "inline_data,^has_journal", &["-b", "1024"]),
+    ("values", 4096, EXT4, "ea_inode,^has_journal", &["-b", "1024"]),
+    (
+        "quota",
+        4096,
+        EXT4,
+        "quota,project,^has_journal",
+        &["-b", "1024", "-E", "quotatype=usrquota:grpquota:prjquota"],
+    ),
+    ("orphans", 6144, EXT4, "orphan_file", &["-b", "1024"]),
+    ("bigalloc", 8192, EXT4, "bigalloc,^has_journal,^resize_inode", &["-b", "1024", "-C", "4096"]),
+    ("meta_bg", 6144, EXT4, "meta_bg,^resize_inode,^has_journal,^64bit", &["-b", "1024", "-g", "256"]),
+    ("sparse2", 6144, EXT4, "sparse_super2,^resize_inode,^has_journal,mmp", &["-b", "1024", "-g", "1024"]),
+    ("reserve", 6144, EXT4, "^has_journal", &["-b", "1024", "-g", "256", "-E", "resize=8192"]),
+    ("four", 8192, EXT4, "casefold,^has_journal", &["-b", "4096"]),
+];
+
+/// A filesystem of every flavour.
+#[must_use]
+pub fn bases() -> Vec<Base> {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let make = |flavor: &Flavor| {
+        let disk = make(flavor, dir.path());
+        let kinds = places(&disk);
+        Base::new(flavor.0, disk, kinds)
+    };
+    FLAVORS.iter().map(make).collect()
+}
+
+/// A filesystem of the flavour of that name, below `dir`.
+pub(crate) fn named(name: &str, dir: &Path) -> Sparse {
+    make(FLAVORS.iter().find(|flavor| flavor.0 == name).expect("a flavour"), dir)
+}
+
+fn make(&(name, kib, features, change, options): &Flavor, dir: &Path) -> Sparse {
+    let (tree, path) = (dir.join("tree"), dir.join(name));
+    if !tree.exists() {
+        plant(&tree);
+    }
+    let parts = ["none", features, change].into_iter().filter(|part| !part.is_empty());
+    let features = parts.collect::<Vec<_>>().join(",");
+    File::create(&path).and_then(|file| file.set_len(u64::from(kib) << 10)).expect("an empty image");
+    let mut mke2fs = tool("mke2fs");
+    mke2fs.env("E2FSPROGS_FAKE_TIME", "1700000000").args(["-q", "-F", "-N", "256", "-O", &features]);
+    done(
+        mke2fs
+            .args([
+                "-U",
+                "6f8b1a52-0c4e-4f57-9d3a-8f2f5d1c7e10",
+                "-E",
+                "hash_seed=6f8b1a52-0c4e-4f57-9d3a-8f2f5d1c7e11",
+            ])
+            .args(options)
+            .arg("-d")
+            .arg(&tree)
+            .arg(&path),
+    );
+    let (value, commands) = (dir.join("value"), dir.join("commands"));
+    let value_len = if name == "values" { 3000 } else { 300 };
+    fs::write(&value, vec![b'w'; value_len]).expect("a value");
+    let value = value.display();
+    let mut script = format!("ea_set -f {value} /a/size7 user.large\nea_set -f {value} /many user.large\n");
+    if name == "four" {
+        script += "set_inode_field /many flags 0x40080000\n";
+    }
+    fs::write(&commands, script).expect("a script");
+    done(tool("debugfs").arg("-w").arg("-f").arg(&commands).arg(&path));
+    // Builds hash trees, and counts quota.
+    output("e2fsck", ["-fyD".as_ref(), path.as_os_str()]);
+    done(tool("e2fsck").arg("-fn").arg(&path));
+    load(&path)
+}
+
+/// The bytes of an image, with its holes.
+pub(crate) fn load(path: &Path) -> Sparse {
+    let file = File::open(path).and_then(|file| FileDev::new(file).map_err(std::io::Error::other));
+    Sparse::load(&file.expect("an image")).expect("an image can be read")
+}
+
+fn plant(root: &Path) {
+    let make = || -> std::io::Result<()> {
+        for dir in ["a/b/c/d", "many", "empty"] {
+            fs::create_dir_all(root.join(dir))?;
+        }
+        for i in 0..90 {
+            let name = format!("many/a file with a rather long name, the number {i} of them");
+            fs::write(root.join(name), vec![7; i % 5])?;
+        }
+        for (i, len) in [0, 59, 60, 61, 150, 1023, 1024, 5000, 40_000].into_iter().enumerate() {
+            fs::write(root.join(format!("a/size{i}")), vec![i as u8; len])?;
+        }
+        let sparse = File::create(root.join("sparse"))?;
+        for at in 0..14_u64 {
+            sparse.write_all_at(b"island", at * 50_000)?;
+        }
+        symlink("a/size1", root.join("fast"))?;
+        symlink("x".repeat(90), root.join("slow"))?;
+        fs::hard_link(root.join("a/size5"), root.join("a/b/again"))
+    };
+    make().expect("a tree of files");
+}
+
+/// The metadata of a sound filesystem.
+pub(crate) fn places(disk: &Sparse) -> Vec<Vec<Place>> {
+    let fs = Ext::open(disk, &Limits::default()).expect("a sound filesystem");
+    let mut found = Found { fs: &fs, sums: *fs.sb().sums(), kinds: Default::default() };
+    found.supers();
+    found.groups();
+    for ino in (1..=fs.geom().inodes()).map(InodeNo) {
+        if let Ok(inode) = fs.inode(ino)
+            && (inode.links() > 0 || ino.0 <= 12)
+        {
+            found.inode(&inode).expect("a sound inode");
+        }
+    }
+    if let Some(at) = fs.sb().mmp_block() {
+        found.block(OTHERS, at, Some(Object::Mmp));
+    }
+    let mut kinds = Vec::from(found.kinds);
+    // Twice as often: there is most to be found.
+    kinds.extend([kinds[INODES].clone(), kinds[DIRS].clone()]);
+    kinds
+}
+
+// In this order: what holds checksums of others comes before them.
+const SUPER: usize = 0;
+const DESCS: usize = 1;
+const BACKUPS: usize = 2;
+const BITMAPS: usize = 3;
+const INODES: usize = 4;
+const NODES: usize = 5;
+const DIRS: usize = 6;
+const XATTRS: usize = 7;
+const OTHERS: usize = 8;
+const JOURNAL: usize = 9;
+
+struct Found<'a> {
+    fs: &'a Ext<&'a Sparse>,
+    sums: Sums,
+    kinds: [Vec<Place>; 10],
+}
+
+impl Found<'_> {
+    fn put(&mut self, kind: usize, span: Span, seal: Option<Seal>) {
+        self.kinds[kind].push(Place::on(*self.fs.disk(), span, seal));
+    }
+
+    fn geom(&self) -> &Geometry {
+        self.fs.geom()
+    }
+
+    fn span_of(&self, block: BlockNo) -> Span {
+        let size = self.geom().block_size.bytes();
+        span(block.0 * size, size)
+    }
+
+    fn block(&mut self, kind: usize, at: BlockNo, object: Option<Object>) {
+        let (span, sums) = (self.span_of(at), self.sums);
+        let seal = object.and_then(|object| sealing(span, move |bytes| sums.seal(object, bytes)));
+        self.put(kind, span, seal);
+    }
+
+    fn supers(&mut self) {
+        let seal_at = |at| {
+            let seal = |bytes: &mut [u8]| {
+                if let Ok((raw, _)) = layout::Superblock::mut_from_prefix(bytes) {
+                    seal_superblock(raw);
+                }
+            };
+            (span(at, 1024), sealing(span(at, 1024), seal).filter(|_| self.sums.cover_all()))
+        };
+        let primary = seal_at(1024);
+        let backups: Vec<_> = self
+            .geom()
+            .backup_groups()
+            .map(|group| seal_at(self.geom().super_block(group).0 * self.geom().block_size.bytes()))
+            .collect();
+        self.put(SUPER, primary.0, primary.1);
+        backups.into_iter().for_each(|(span, seal)| self.put(BACKUPS, span, seal));
+    }
+
+    fn groups(&mut self) {
+        let geom = self.geom().clone();
+        for group in geom.all_groups() {
+            let (sums, at) = (self.sums, descriptor(&geom, group));
+            let seal = sealing(at, move |bytes| sums.seal(Object::Descriptor(group), bytes));
+            self.put(DESCS, at, seal);
+            let desc = self.fs.groups().get(group).expect("a sound descriptor");
+            let blocks = (desc.block_bitmap, geom.block_bitmap_bytes(), [0x18, 0x38]);
+            let inodes = (desc.inode_bitmap, geom.inode_bitmap_bytes(), [0x1a, 0x3a]);
+            for (block, covered, fields) in [blocks, inodes] {
+                let seal = bitmap_seal(sums, &geom, group, self.span_of(block), covered, fields);
+                self.put(BITMAPS, self.span_of(block), seal);
+            }
+        }
+        let copies = (0..geom.desc_blocks()).flat_map(|k| geom.desc_block_copies(k).into_iter().skip(1));
+        copies.for_each(|at| self.block(BACKUPS, at, None));
+    }
+
+    fn inode(&mut self, inode: &Inode) -> extfs::Result<()> {
+        let (fs, sums, seed) = (self.fs, self.sums, inode.seed(&self.sums));
+        let span = span(fs.inode_offset(inode.ino())?.get(), self.geom().inode_size.into());
+        let object = Object::Inode(inode.ino());
+        self.put(INODES, span, sealing(span, move |bytes| sums.seal(object, bytes)));
+        for piece in fs.walk(inode)? {
+            if let Piece::Node(at, _) = piece? {
+                self.block(NODES, at, Some(Object::ExtentBlock(seed)).filter(|_| inode.has(EXTENTS)));
+            }
+        }
+        if inode.kind() == Some(Kind::Dir) {
+            for found in fs.dir_blocks(inode)? {
+                let found = found?;
+                let object = found.hashed.map_or(Object::DirBlock(seed), |at| Object::DxBlock(seed, at));
+                self.block(DIRS, found.block, Some(object));
+            }
+        }
+        if let Some(at) = inode.xattr_block() {
+            self.block(XATTRS, at, Some(Object::XattrBlock(at)));
+        }
+        self.special(inode, seed)
+    }
+
+    /// Files that hold metadata.
+    fn special(&mut self, inode: &Inode, seed: InodeSeed) -> extfs::Result<()> {
+        let (raw, ino) = (*self.fs.sb().raw(), inode.ino().0);
+        let quota = [&raw.s_usr_quota_inum, &raw.s_grp_quota_inum, &raw.s_prj_quota_inum];
+        let is_quota = quota.iter().any(|number| number.get() == ino);
+        let (is_orphan, is_journal) = (ino == raw.s_orphan_file_inum.get(), ino == raw.s_journal_inum.get());
+        if inode.kind() != Some(Kind::File) || !(is_quota || is_orphan || is_journal) {
+            return Ok(());
+        }
+        let mut blocks = Vec::new();
+        for run in self.fs.map(inode)? {
+            let run = run?;
+            blocks.extend((0..run.count.0).map(|k| run.start.plus(k)));
+        }
+        if is_journal {
+            let all: Vec<Span> = blocks.iter().map(|&block| self.span_of(block)).collect();
+            let log = crate::jbd2::places(*self.fs.disk(), &all);
+            self.kinds[JOURNAL].extend(log);
+            return Ok(());
+        }
+        for at in blocks {
+            self.block(OTHERS, at, is_orphan.then_some(Object::OrphanBlock(seed, at)));
+        }
+        Ok(())
+    }
+}
+
+fn descriptor(geom: &Geometry, group: GroupNo) -> Span {
+    let block = geom.primary_desc_block(geom.desc_block_of(group)).expect("a descriptor block");
+    let within = u64::from(group.0 % geom.descs_per_block()) * u64::from(geom.desc_size);
+    span(block.0 * geom.block_size.bytes() + within, geom.desc_size.into())
+}
+
+/// A bitmap's checksum lies in the descriptor, in two halves at `fields`.
+fn bitmap_seal(
+    sums: Sums,
+    geom: &Geometry,
+    group: GroupNo,
+    at: Span,
+    covered: usize,
+    fields: [usize; 2],
+) -> Option<Seal> {
+    let (desc_at, desc_size) = (descriptor(geom, group), geom.desc_size);
+    let seal = move |disk: &mut dyn Disk| {
+        let all = Limits::default();
+        let (Ok(bits), Ok(mut desc)) = (read_vec(disk, at, &all), read_vec(disk, desc_at, &all)) else {
+            return;
+        };
+        let sum = sums.bitmap(&bits[..covered], desc_size).to_le_bytes();
+        for (half, field) in sum.chunks(2).zip(fields) {
+            if let Some(place) = desc.get_mut(field..field + 2) {
+                place.copy_from_slice(half);
+            }
+        }
+        sums.seal(Object::Descriptor(group), &mut desc);
+        disk.write_at(desc_at.start(), &desc).expect("what can be read can be written");
+    };
+    sums.cover_all().then(|| Arc::new(seal) as Seal)
+}
+
+/// Seals the superblock of a journal.
+pub(crate) fn seal_journal_superblock(bytes: &mut [u8]) {
+    if let Ok(mut raw) = layout::jbd2::Superblock::read_from_bytes(bytes) {
+        raw.seal(&());
+        bytes.copy_from_slice(raw.as_bytes());
+    }
+}
+
+/// A filesystem and what lies in it, as far as a reader sees it.
+pub(crate) fn clean(disk: &MemDisk) -> bool {
+    let cancel = disk::Cancel::new();
+    let checked = Ext::open(disk, &crate::LIMITS)
+        .and_then(|fs| extfs::check::check(&fs, extfs::check::Scope::Full, &crate::cx(&cancel)));
+    checked.is_ok_and(|report| report.is_clean())
+}
