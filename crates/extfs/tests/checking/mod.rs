@@ -74,9 +74,14 @@ pub fn theirs(image: &Path) -> (Theirs, String) {
     };
     let theirs = match out.status.code() {
         // Not replayed, in use elsewhere, or beyond what it knows: no verdict.
-        _ if ["skipping journal recovery", "MMP check failed", "unsupported feature"]
-            .iter()
-            .any(|no| text.contains(no)) =>
+        _ if [
+            "skipping journal recovery",
+            "MMP check failed",
+            "unsupported feature",
+            "unsupported encoding",
+        ]
+        .iter()
+        .any(|no| text.contains(no)) =>
         {
             Theirs::Unknown
         }
