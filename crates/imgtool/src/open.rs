@@ -80,7 +80,9 @@ impl Session {
     pub fn confine_change(&self, path: &Path, change: &Change, out: &Output) {
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut needs = Needs::nothing();
-        for place in [Some(change.journal.as_deref().unwrap_or(&real)), change.undo.as_deref()].into_iter().flatten() {
+        for place in
+            [Some(change.journal.as_deref().unwrap_or(&real)), change.undo.as_deref()].into_iter().flatten()
+        {
             needs = needs.writing(folder_of(place));
         }
         self.confine(&needs, out);
@@ -175,7 +177,9 @@ impl<'p> Opened<'p> {
         let view = view.of(self.path)?;
         if view.is_some() {
             let name = show(self.path);
-            out.warn(format!("{name}: an interrupted change lies beside it; shown is what `imgtool recover` makes of it"));
+            out.warn(format!(
+                "{name}: an interrupted change lies beside it; shown is what `imgtool recover` makes of it"
+            ));
         }
         let file: &dyn ReadAt = view.as_ref().map_or(&self.image, |view| view);
         let disk = self.source(file).open(file, &session.cx()).of(self.path)?;
@@ -189,9 +193,9 @@ fn neighbour(folder: &Path, name: &str) -> Option<PathBuf> {
         Ok(inside) => inside.to_owned(),
         Err(_) => PathBuf::from(name),
     };
-    let plain = relative.components().all(|part| {
-        matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir)
-    });
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
     if !plain || name.contains("://") {
         return None;
     }

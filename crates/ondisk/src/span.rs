@@ -275,7 +275,8 @@ mod tests {
             assert_eq!(flat, model);
             let inside: u64 = set.intersect(within).map(|s| s.len().get()).sum();
             let gaps: u64 = set.gaps(within).map(|s| s.len().get()).sum();
-            assert_eq!(inside, model[10..50].iter().filter(|b| **b).count() as u64);
+            let expected = model[10..50].iter().filter(|b| **b).count();
+            assert_eq!(inside, crate::num::to_u64(expected));
             assert_eq!(inside + gaps, 40);
             assert_eq!(set.overlaps(within), inside > 0);
         }

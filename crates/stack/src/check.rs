@@ -147,8 +147,16 @@ impl Checked {
 ///
 /// # Errors
 /// The first damage that was found, with the number of findings.
-pub(crate) fn volume(disk: &dyn ReadAt, layout: &Layout, id: VolumeId, scope: Scope, cx: &Cx<'_>) -> Result<()> {
-    let Some(volume) = layout.volume(id).filter(|volume| volume.content == Content::Ext) else { return Ok(()) };
+pub(crate) fn volume(
+    disk: &dyn ReadAt,
+    layout: &Layout,
+    id: VolumeId,
+    scope: Scope,
+    cx: &Cx<'_>,
+) -> Result<()> {
+    let Some(volume) = layout.volume(id).filter(|volume| volume.content == Content::Ext) else {
+        return Ok(());
+    };
     let report = filesystem(disk, volume, scope, cx)?;
     match report.damage().next() {
         None => Ok(()),

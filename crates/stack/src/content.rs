@@ -134,7 +134,9 @@ pub fn recognise(volume: &dyn ReadAt) -> Result<Content> {
 }
 
 fn holds(volume: &dyn ReadAt, at: u64, bytes: &[u8]) -> Result<bool> {
-    let Some(span) = Span::new(Offset::new(at), Len::of(bytes)).filter(|s| Span::whole(volume.len()).contains(*s)) else {
+    let Some(span) =
+        Span::new(Offset::new(at), Len::of(bytes)).filter(|s| Span::whole(volume.len()).contains(*s))
+    else {
         return Ok(false);
     };
     let mut found = vec![0; bytes.len()];

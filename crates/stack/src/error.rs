@@ -119,7 +119,9 @@ impl Classified for Error {
             Self::Table(inner) => inner.class(),
             Self::Ext { source, .. } => source.class(),
             Self::Replay { source, .. } => source.class(),
-            Self::NoPlace { .. } | Self::Several { .. } | Self::None { .. } | Self::Smaller { .. } => Class::Refused,
+            Self::NoPlace { .. } | Self::Several { .. } | Self::None { .. } | Self::Smaller { .. } => {
+                Class::Refused
+            }
             Self::Refused { .. } => Class::Refused,
             Self::Size { .. } => Class::Usage,
             Self::Damaged { .. } => Class::Corrupt,
@@ -137,7 +139,9 @@ impl Classified for Error {
             Self::NoPlace { .. } | Self::Several { .. } => Some("name one with -p".to_owned()),
             Self::Smaller { .. } => Some("grow only grows; write +10G for 10 GiB more".to_owned()),
             Self::Refused { help, .. } => help.clone(),
-            Self::Damaged { .. } => Some("see `imgtool check` for all findings; repair the filesystem first".to_owned()),
+            Self::Damaged { .. } => {
+                Some("see `imgtool check` for all findings; repair the filesystem first".to_owned())
+            }
             _ => None,
         }
     }

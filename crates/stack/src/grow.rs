@@ -169,7 +169,8 @@ fn refuse_hibernated(layout: &Layout) -> Result<()> {
         None => Ok(()),
         Some(swap) => Err(Error::Refused {
             volume: swap.id,
-            why: "holds the memory of a hibernated system, which would wake up over a changed disk".to_owned(),
+            why: "holds the memory of a hibernated system, which would wake up over a changed disk"
+                .to_owned(),
             help: Some("start the guest and shut it down properly".to_owned()),
         }),
     }
@@ -185,7 +186,10 @@ fn grow_container(
     let Some(want) = target::disk_len(size, old.len())? else { return Ok(()) };
     if source.fixed_len && source.format == Format::Raw {
         return Err(Error::Size {
-            what: format!("a device has the size it has, {}; extend it first, then grow to max", Human(old.len())),
+            what: format!(
+                "a device has the size it has, {}; extend it first, then grow to max",
+                Human(old.len())
+            ),
         });
     }
     let plan = old.plan_grow(want)?;
@@ -196,7 +200,8 @@ fn grow_container(
 /// The volume that takes the space; refused where it cannot.
 fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Result<VolumeId> {
     let id = select::growable(layout, &request.place, new_len)?;
-    let volume = layout.volume(id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
+    let volume =
+        layout.volume(id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
     let refused = |why: &str, help: Option<&str>| Error::Refused {
         volume: id,
         why: why.to_owned(),
@@ -220,7 +225,10 @@ fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Res
     {
         let swap = if next.swap { " (swap)" } else { "" };
         let why = format!("partition {}{swap} lies behind it, so it cannot take the new space", next.number);
-        return Err(refused(&why, Some("choose the last partition with -p, or grow the disk alone with --disk-only")));
+        return Err(refused(
+            &why,
+            Some("choose the last partition with -p, or grow the disk alone with --disk-only"),
+        ));
     }
     Ok(id)
 }
@@ -241,9 +249,7 @@ fn grow_volume<D: Disk>(
     let legacy_boot = is_legacy_boot(disk)?;
     let span = grow_partition(disk, layout, id, volume.span, log)?;
     match volume.content {
-        Content::Ext if deep => {
-            grow_filesystem(Slice::new(&mut *disk, span)?, id, legacy_boot, cx, log)
-        }
+        Content::Ext if deep => grow_filesystem(Slice::new(&mut *disk, span)?, id, legacy_boot, cx, log),
         Content::Ext => Ok(()),
         content => {
             log.notes.push(left_to_the_guest(id, content));
@@ -305,10 +311,16 @@ fn left_to_the_guest(id: VolumeId, content: Content) -> String {
             Some(how) => format!("{id}: its {content} is left as it is; the guest grows it: {how}"),
             None => format!("{id}: {content} cannot be grown; only the partition has the space"),
         },
-        Content::Swap { .. } => format!("{id}: the swap space is left as it is; in the guest: swapoff, mkswap, swapon"),
-        Content::Member(Member::Luks) => {
-            format!("{id}: the encrypted volume takes the space when it is opened; the guest grows what is in it")
+        Content::Swap { .. } => {
+            format!("{id}: the swap space is left as it is; in the guest: swapoff, mkswap, swapon")
         }
-        content => format!("{id}: its content ({content}) is left as it is; only the partition has the space"),
+        Content::Member(Member::Luks) => {
+            format!(
+                "{id}: the encrypted volume takes the space when it is opened; the guest grows what is in it"
+            )
+        }
+        content => {
+            format!("{id}: its content ({content}) is left as it is; only the partition has the space")
+        }
     }
 }

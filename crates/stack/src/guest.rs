@@ -71,6 +71,9 @@ mod tests {
         assert_eq!(pretty_name(b"PRETTY_NAME='a\x1bb'").as_deref(), Some("a\\x1bb"));
         assert_eq!(pretty_name(b"ID=x\n"), None);
         assert_eq!(named_by("/etc/debian_version", b"12.5\n"), "Debian 12.5");
-        assert_eq!(named_by("/etc/redhat-release", b"CentOS release 5.11 (Final)\n"), "CentOS release 5.11 (Final)");
+        assert_eq!(
+            named_by("/etc/redhat-release", b"CentOS release 5.11 (Final)\n"),
+            "CentOS release 5.11 (Final)"
+        );
     }
 }

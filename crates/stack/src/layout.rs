@@ -167,4 +167,3 @@ fn facts_of<D: ReadAt>(fs: &Ext<D>, id: VolumeId) -> Result<ExtFacts> {
         guest: guest::recognise(fs),
     })
 }
-

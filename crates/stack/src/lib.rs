@@ -15,8 +15,8 @@ pub mod grow;
 pub mod guest;
 pub mod layout;
 pub mod place;
-pub mod select;
 pub mod replay;
+pub mod select;
 pub mod target;
 pub mod view;
 

@@ -20,7 +20,9 @@ pub fn filesystem(layout: &Layout, place: &Place) -> Result<VolumeId> {
     let roots: Vec<&Volume> = ext.iter().copied().filter(|volume| is_root(volume)).collect();
     match (roots.as_slice(), ext.as_slice()) {
         ([one], _) | ([], [one]) => Ok(one.id),
-        ([], []) => Err(Error::None { why: "there is no ext2, ext3 or ext4 filesystem on this disk".to_owned() }),
+        ([], []) => {
+            Err(Error::None { why: "there is no ext2, ext3 or ext4 filesystem on this disk".to_owned() })
+        }
         ([], several) | (several, _) => Err(Error::Several { choices: list(several) }),
     }
 }
@@ -37,7 +39,9 @@ pub fn growable(layout: &Layout, place: &Place, disk_len: Len) -> Result<VolumeI
     let mut able: Vec<&Volume> = layout
         .volumes
         .iter()
-        .filter(|volume| matches!(volume.content, Content::Ext | Content::Foreign(_)) && has_room(layout, volume, disk_len))
+        .filter(|volume| {
+            matches!(volume.content, Content::Ext | Content::Foreign(_)) && has_room(layout, volume, disk_len)
+        })
         .collect();
     able.sort_by_key(|volume| (is_root(volume), volume.span.start()));
     able.last().map(|volume| volume.id).ok_or_else(|| nothing_grows(layout))
@@ -93,9 +97,9 @@ fn is_root(volume: &Volume) -> bool {
 /// Whether nothing lies between a volume and the end of the disk.
 fn has_room(layout: &Layout, volume: &Volume, disk_len: Len) -> bool {
     match (&layout.table, volume.id) {
-        (Some(table), VolumeId::Partition(number)) => table
-            .limit(number, disk_len)
-            .is_ok_and(|limit| limit.behind.is_none()),
+        (Some(table), VolumeId::Partition(number)) => {
+            table.limit(number, disk_len).is_ok_and(|limit| limit.behind.is_none())
+        }
         (None, VolumeId::Whole) => true,
         _ => false,
     }
@@ -105,9 +109,9 @@ fn nothing_grows(layout: &Layout) -> Error {
     let last = layout.volumes.iter().max_by_key(|volume| volume.span.start());
     let why = match last {
         None => "there is no partition on this disk".to_owned(),
-        Some(volume) => match volume.content {
-            content => format!("{} ({content}) is the last on the disk and is nothing that grows", volume.id),
-        },
+        Some(Volume { id, content, .. }) => {
+            format!("{id} ({content}) is the last on the disk and is nothing that grows")
+        }
     };
     Error::None { why }
 }

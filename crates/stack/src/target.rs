@@ -10,7 +10,8 @@ use ondisk::size::{Human, SizeSpec};
 /// # Errors
 /// Where the size is below the present one, overflows, or has no meaning for a disk that grows.
 pub fn disk_len(spec: SizeSpec, present: Len) -> Result<Option<Len>> {
-    let too_large = || Error::Size { what: format!("{} and so much more is beyond 2^64 bytes", Human(present)) };
+    let too_large =
+        || Error::Size { what: format!("{} and so much more is beyond 2^64 bytes", Human(present)) };
     let want = match spec {
         SizeSpec::Max => return Ok(None),
         SizeSpec::Total(len) if len < present => return Err(Error::smaller(len, present)),
@@ -22,10 +23,14 @@ pub fn disk_len(spec: SizeSpec, present: Len) -> Result<Option<Len>> {
             present.checked_add(Len::new(more)).ok_or_else(too_large)?
         }
         SizeSpec::Minus(_) | SizeSpec::Min => {
-            return Err(Error::Size { what: "grow only grows: write +10G, a new total size, or max".to_owned() });
+            return Err(Error::Size {
+                what: "grow only grows: write +10G, a new total size, or max".to_owned(),
+            });
         }
         SizeSpec::PlusPercentFree(_) => {
-            return Err(Error::Size { what: "%FREE is for logical volumes; max takes what is free on the disk".to_owned() });
+            return Err(Error::Size {
+                what: "%FREE is for logical volumes; max takes what is free on the disk".to_owned(),
+            });
         }
     };
     let want = round_up(want.get(), 512).map(Len::new).ok_or_else(too_large)?;

@@ -113,7 +113,13 @@ impl Guest {
         let report = sweep(&base, &grown.change, &knobs(), &mut |recovered| {
             assert_eq!(self.files(recovered, dir.path()), want, "{}", self.name());
         });
-        println!("{}: {} states, {} before, {} after", self.name(), report.tried(), report.before, report.after);
+        println!(
+            "{}: {} states, {} before, {} after",
+            self.name(),
+            report.tried(),
+            report.before,
+            report.after
+        );
         assert!(report.before > 0 && report.after > 0, "{}: {report:?}", self.name());
         report.assert_clean();
         report.tried()
@@ -165,7 +171,7 @@ impl Guest {
         let raw = dir.join("volume");
         export(&disk, volume.span, &raw);
         oracle::assert_clean(&raw, Offset::ZERO);
-        view::with_filesystem(&disk, volume, &cx, |fs| hash_all(fs)).unwrap()
+        view::with_filesystem(&disk, volume, &cx, |fs: &view::Filesystem<'_>| hash_all(fs)).unwrap()
     }
 }
 

@@ -57,7 +57,7 @@ impl Block {
     /// A block with all its sectors.
     #[must_use]
     pub fn whole(index: u32) -> Self {
-        Self { index, sectors: Vec::from([0..u64::MAX]) }
+        Self { index, sectors: std::iter::once(0..u64::MAX).collect() }
     }
 }
 

@@ -330,8 +330,13 @@ impl Fs {
 /// A size to grow to or by.
 fn growth(text: &str) -> Result<SizeSpec, String> {
     match text.parse().map_err(|bad: BadSize| bad.to_string())? {
-        spec @ (SizeSpec::Total(_) | SizeSpec::Plus(_) | SizeSpec::PlusPercent(_) | SizeSpec::Max) => Ok(spec),
-        _ => Err("write the new total size, + and how much more, or max for what is free on the disk".to_owned()),
+        spec @ (SizeSpec::Total(_) | SizeSpec::Plus(_) | SizeSpec::PlusPercent(_) | SizeSpec::Max) => {
+            Ok(spec)
+        }
+        _ => {
+            Err("write the new total size, + and how much more, or max for what is free on the disk"
+                .to_owned())
+        }
     }
 }
 

@@ -38,7 +38,12 @@ pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-fn show(grown: &Grown, receipt: Option<&Receipt>, session: &Session, out: &mut Output) -> Result<(), Failure> {
+fn show(
+    grown: &Grown,
+    receipt: Option<&Receipt>,
+    session: &Session,
+    out: &mut Output,
+) -> Result<(), Failure> {
     if grown.change.is_empty() {
         out.report("nothing to do: everything has that size already");
     } else if session.globals.dry_run {

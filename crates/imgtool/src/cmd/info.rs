@@ -144,7 +144,11 @@ fn vhd_lines(facts: &VhdFacts) -> Vec<String> {
 }
 
 fn qcow2_lines(facts: &qcow2::Facts) -> Vec<String> {
-    let mut lines = vec![format!("clusters of {}, compressed with {}", Human(facts.cluster_size), facts.compression.name())];
+    let mut lines = vec![format!(
+        "clusters of {}, compressed with {}",
+        Human(facts.cluster_size),
+        facts.compression.name()
+    )];
     if facts.dirty {
         lines.push("not closed: its refcounts may be stale".to_owned());
     }
@@ -241,12 +245,18 @@ fn content_line(content: Content) -> String {
 }
 
 fn ext_line(facts: &ExtFacts) -> String {
-    let mut line = format!("{}", facts.version);
+    let mut line = facts.version.to_owned();
     if !facts.label.is_empty() {
         line.push_str(&format!(" \"{}\"", Printable(&facts.label)));
     }
     let used = Len::new(facts.size.get().saturating_sub(facts.free.get()));
-    line.push_str(&format!(", {}, {} used, {} free, UUID {}", Human(facts.size), Human(used), Human(facts.free), facts.uuid));
+    line.push_str(&format!(
+        ", {}, {} used, {} free, UUID {}",
+        Human(facts.size),
+        Human(used),
+        Human(facts.free),
+        facts.uuid
+    ));
     for (is, what) in [
         (facts.needs_recovery, "needs recovery"),
         (facts.has_orphans, "has orphans"),
@@ -307,8 +317,12 @@ fn table_json(table: &Table, layout: &Layout) -> Value {
 
 fn content_json(volume: &Volume) -> Value {
     match &volume.ext {
-        None => json!({"type": volume.content.name(), "hibernated": volume.content == Content::Swap { hibernated: true }}),
-        Some(Err(error)) => json!({"type": "ext", "error": error.to_string(), "class": format!("{:?}", error.class())}),
+        None => {
+            json!({"type": volume.content.name(), "hibernated": volume.content == Content::Swap { hibernated: true }})
+        }
+        Some(Err(error)) => {
+            json!({"type": "ext", "error": error.to_string(), "class": format!("{:?}", error.class())})
+        }
         Some(Ok(facts)) => ext_json(facts),
     }
 }
