@@ -73,7 +73,7 @@ pub fn theirs(image: &Path) -> (Theirs, String) {
             || totals
     };
     let theirs = match out.status.code() {
-        // Not replayed, in use elsewhere, or beyond what it knows: no verdict.
+        // Not replayed, orphans not freed (a note of ours), in use elsewhere, or beyond what it knows: no verdict.
         _ if [
             "skipping journal recovery",
             "MMP check failed",
