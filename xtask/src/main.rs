@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod dist;
 mod fixtures;
+mod fuzz;
 mod oracles;
 #[cfg(feature = "pages")]
 mod pages;
@@ -19,6 +20,7 @@ const USAGE: &str = "cargo xtask TASK
   demo      grows a real guest by 10 GiB and shows it before and after
   tidy      looks for broken house rules
   bench     grows beside the usual tools and prints the ratios
+  fuzz      runs the fuzz targets, a minute each [--seconds N] [TARGET ...]
   fixtures  rebuilds the fixtures from their recipes [NAME ...]
   dist      builds the static program, man pages and completions into target/dist";
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::demo(),
         ["tidy"] => tidy::tidy(),
         ["bench", rest @ ..] => bench::bench(rest),
+        ["fuzz", rest @ ..] => fuzz::fuzz(rest),
         ["fixtures", names @ ..] => fixtures::fixtures(names),
         ["dist"] => dist::dist(),
         #[cfg(feature = "pages")]
