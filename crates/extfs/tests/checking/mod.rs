@@ -79,6 +79,7 @@ pub fn theirs(image: &Path) -> (Theirs, String) {
             "MMP check failed",
             "unsupported feature",
             "unsupported encoding",
+            "Feature orphan_present is set",
         ]
         .iter()
         .any(|no| text.contains(no)) =>
