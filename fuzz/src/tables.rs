@@ -34,14 +34,10 @@ pub fn bases() -> Vec<Base> {
     };
     let mut bases: Vec<Base> = SCRIPTS.iter().map(make).collect();
     // After its container has grown: the backup is where the end was.
-    let mut grown = bases.pop().expect("the last script");
-    bases.push(Base {
-        name: "gpt, grown disk".to_owned(),
-        disk: grown.disk.clone(),
-        kinds: grown.kinds.clone(),
-    });
-    grown.disk.set_len(Len::new(40 * MIB));
-    bases.push(grown);
+    let last = bases.last().expect("the last script");
+    let (mut disk, kinds) = (last.disk.clone(), last.kinds.clone());
+    disk.set_len(Len::new(40 * MIB));
+    bases.push(Base::new("gpt, grown disk", disk, kinds));
     bases
 }
 
