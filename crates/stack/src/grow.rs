@@ -13,7 +13,7 @@
 
 use crate::content::{Content, Member};
 use crate::layout::{Layout, Volume, VolumeId, discover};
-use crate::{Error, Place, Result, check, select, target, view};
+use crate::{Error, Place, Result, check, select, target, view, way};
 use container::{Container, Format};
 use disk::{Change, Cx, Disk, Overlay, ReadAt, Slice};
 use extfs::Ext;
@@ -141,11 +141,21 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
         if request.full_check {
             check::volume(&old, &layout, id, check::Scope::Full, cx)?;
         }
-        grow_volume(&mut disk, &layout, id, request, cx, &mut log)?;
+        match make_way(&mut disk, &layout, id, cx, &mut log)? {
+            Some(cleared) => grow_volume(&mut disk, &cleared, id, request, cx, &mut log)?,
+            None => grow_volume(&mut disk, &layout, id, request, cx, &mut log)?,
+        }
         volume = Some(id);
     }
     let before = Sizes::of(source.file.len(), old_len, &layout, volume);
-    let after = check::result(source, &overlay, volume, request, cx)?;
+    let after = match check::result(source, &overlay, volume, request, cx) {
+        // What is wrong with the result may have been wrong before: then it is the input that is damaged.
+        Err(error @ Error::Result { .. }) => {
+            volume.map_or(Ok(()), |id| check::volume(&old, &layout, id, check::Scope::Full, cx))?;
+            return Err(error);
+        }
+        after => after?,
+    };
     let change = overlay.into_change()?;
     Ok(Grown { change, volume, steps: log.steps, notes: log.notes, before, after })
 }
@@ -222,6 +232,7 @@ fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Res
     if let (Some(table), VolumeId::Partition(number)) = (&layout.table, id)
         && let Some(next) = table.limit(number, new_len)?.behind
         && new_len > old_len
+        && !way::can_be_made(layout, number)
     {
         let swap = if next.swap { " (swap)" } else { "" };
         let why = format!("partition {}{swap} lies behind it, so it cannot take the new space", next.number);
@@ -231,6 +242,26 @@ fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Res
         ));
     }
     Ok(id)
+}
+
+/// Moves swap out of the way of a partition; the layout that the disk then has, where anything has moved.
+fn make_way<D: Disk>(
+    disk: &mut Container<D>,
+    layout: &Layout,
+    id: VolumeId,
+    cx: &Cx<'_>,
+    log: &mut Log,
+) -> Result<Option<Layout>> {
+    let VolumeId::Partition(number) = id else { return Ok(None) };
+    if !way::can_be_made(layout, number) {
+        return Ok(None);
+    }
+    let steps = way::make(disk, layout, number, &cx.limits)?;
+    if steps.is_empty() {
+        return Ok(None);
+    }
+    log.steps.extend(steps);
+    discover(disk, cx).map(Some)
 }
 
 fn grow_volume<D: Disk>(

@@ -19,6 +19,7 @@ pub mod replay;
 pub mod select;
 pub mod target;
 pub mod view;
+mod way;
 
 pub use content::Content;
 pub use error::Error;

@@ -2,7 +2,7 @@
 
 use crate::content::Content;
 use crate::layout::{Layout, Volume, VolumeId};
-use crate::{Error, Place, Result};
+use crate::{Error, Place, Result, way};
 use ondisk::Len;
 use ondisk::text::Printable;
 use table::{PartUuid, Partition};
@@ -94,11 +94,12 @@ fn is_root(volume: &Volume) -> bool {
     facts_match(volume, |facts| facts.guest.is_some())
 }
 
-/// Whether nothing lies between a volume and the end of the disk.
+/// Whether nothing lies between a volume and the end of the disk but what can be moved.
 fn has_room(layout: &Layout, volume: &Volume, disk_len: Len) -> bool {
     match (&layout.table, volume.id) {
         (Some(table), VolumeId::Partition(number)) => {
-            table.limit(number, disk_len).is_ok_and(|limit| limit.behind.is_none())
+            let limit = table.limit(number, disk_len);
+            limit.is_ok_and(|limit| limit.behind.is_none() || way::can_be_made(layout, number))
         }
         (None, VolumeId::Whole) => true,
         _ => false,
@@ -110,7 +111,7 @@ fn nothing_grows(layout: &Layout) -> Error {
     let why = match last {
         None => "there is no partition on this disk".to_owned(),
         Some(Volume { id, content, .. }) => {
-            format!("{id} ({content}) is the last on the disk and is nothing that grows")
+            format!("{id} ({content}) is the last on the disk and is nothing that grows; --disk-only grows the disk alone")
         }
     };
     Error::None { why }
