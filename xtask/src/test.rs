@@ -9,7 +9,7 @@ use crate::{fuzz, oracles, tidy};
 const SWEEPS: &[(&str, &str)] = &[("disk", "crash")];
 
 /// How many times as many random states as in a usual test run.
-const SWEEP_TIMES: &str = "20";
+const SWEEP_TIMES: &str = "6";
 
 /// A check by its name.
 type Check = (&'static str, fn() -> Result);
