@@ -53,7 +53,7 @@ pub enum Error {
         why: String,
     },
     /// The size asked for is below the present one.
-    #[error("{want} is less than the present size of {present} ({} bytes)", .present.0)]
+    #[error("{want} ({} bytes) is less than the present size of {present} ({} bytes)", .want.0, .present.0)]
     Smaller {
         /// Asked for.
         want: Human,

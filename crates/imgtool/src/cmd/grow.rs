@@ -57,7 +57,9 @@ fn show(
         ));
     } else {
         out.note(grown.steps.join("; "));
-        out.table(&sizes(&grown.before, &grown.after));
+        if !session.globals.quiet {
+            out.table(&sizes(&grown.before, &grown.after));
+        }
     }
     out.document(&document(grown, receipt, session.globals.dry_run))
 }
