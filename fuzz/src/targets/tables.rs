@@ -33,7 +33,7 @@ impl Case<'_> {
 /// Grows the disk and each partition. The table is sound afterwards, says what was planned, and nothing else changes.
 pub fn grow(case: Case<'_>) {
     let Ok(Some(before)) = table::read(&case.disk, &LIMITS) else { return };
-    if before.kind() == table::Kind::Mbr && before.partitions().is_empty() {
+    if before.kind() == table::Kind::Mbr && !before.findings().is_empty() {
         // Remains of a GPT beside it may be whole again on a longer disk.
         return;
     }
