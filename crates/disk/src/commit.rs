@@ -48,13 +48,14 @@ pub(crate) fn commit(mut job: Job<'_>, change: &Change, cx: &Cx<'_>) -> Result<R
     if change.is_empty() {
         return Ok(Receipt::default());
     }
+    refuse_taken(&job)?;
     let steps = steps(&*job.dev, change)?;
     let mut receipt = Receipt::of(&steps);
     let journal = reserve(job.dev, change, &steps)
         .and_then(|()| side_files(&mut job, change, &steps, cx, &mut receipt))
         .inspect_err(|_| give_back(job.dev, change))?;
     if let Err(source) = prepare(job.dev, change, &steps, cx, &mut receipt) {
-        return Err(back_out(&mut job, &journal, source));
+        return Err(back_out(&mut job, &journal, change, source));
     }
     finish(&mut job, &journal, &mut receipt).map_err(|e| Error::Unfinished { source: Box::new(e) })?;
     Ok(receipt)
@@ -291,14 +292,26 @@ fn remove_side_files(job: &mut Job<'_>) {
     }
 }
 
+/// An undo file that is there already is found before anything is reserved.
+fn refuse_taken(job: &Job<'_>) -> Result<()> {
+    match &job.undo {
+        Some(place) if place.open()?.is_some() => Err(undo_exists(place)),
+        _ => Ok(()),
+    }
+}
+
+fn undo_exists(place: &Place) -> Error {
+    Error::Refused {
+        what: format!("{:?} exists already", place.path),
+        help: Some("name a new file with --undo".to_owned()),
+    }
+}
+
 fn taken(error: Error, place: &Place, role: Role) -> Error {
     match (&error, role) {
         (Error::File { source, .. }, _) if source.kind() != io::ErrorKind::AlreadyExists => error,
         (Error::File { .. }, Role::Journal) => Error::Pending { journal: place.path.clone() },
-        (Error::File { .. }, Role::Undo) => Error::Refused {
-            what: format!("{:?} exists already", place.path),
-            help: Some("name a new file with --undo".to_owned()),
-        },
+        (Error::File { .. }, Role::Undo) => undo_exists(place),
         _ => error,
     }
 }
@@ -361,9 +374,10 @@ fn prepare(
 }
 
 /// Takes step c back; where that fails too, the journal stays.
-fn back_out(job: &mut Job<'_>, journal: &Journal, source: Error) -> Error {
+fn back_out(job: &mut Job<'_>, journal: &Journal, change: &Change, source: Error) -> Error {
     match take_back(job.dev, journal).and_then(|()| job.journal.remove()) {
         Ok(()) => {
+            give_back(job.dev, change);
             if let Some(place) = &mut job.undo {
                 drop(place.remove());
             }

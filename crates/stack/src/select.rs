@@ -36,13 +36,13 @@ pub fn growable(layout: &Layout, place: &Place, disk_len: Len) -> Result<VolumeI
     if *place != Place::Auto {
         return named(layout, place);
     }
-    let mut able: Vec<&Volume> = layout
-        .volumes
-        .iter()
-        .filter(|volume| {
-            matches!(volume.content, Content::Ext | Content::Foreign(_)) && has_room(layout, volume, disk_len)
-        })
-        .collect();
+    let mut able: Vec<&Volume> = Vec::new();
+    for volume in &layout.volumes {
+        let grows = matches!(volume.content, Content::Ext | Content::Foreign(_));
+        if grows && has_room(layout, volume, disk_len)? {
+            able.push(volume);
+        }
+    }
     able.sort_by_key(|volume| (is_root(volume), volume.span.start()));
     able.last().map(|volume| volume.id).ok_or_else(|| nothing_grows(layout))
 }
@@ -95,14 +95,14 @@ fn is_root(volume: &Volume) -> bool {
 }
 
 /// Whether nothing lies between a volume and the end of the disk but what can be moved.
-fn has_room(layout: &Layout, volume: &Volume, disk_len: Len) -> bool {
+fn has_room(layout: &Layout, volume: &Volume, disk_len: Len) -> Result<bool> {
     match (&layout.table, volume.id) {
         (Some(table), VolumeId::Partition(number)) => {
-            let limit = table.limit(number, disk_len);
-            limit.is_ok_and(|limit| limit.behind.is_none() || way::can_be_made(layout, number))
+            let behind = table.limit(number, disk_len)?.behind;
+            Ok(behind.is_none() || way::can_be_made(layout, number))
         }
-        (None, VolumeId::Whole) => true,
-        _ => false,
+        (None, VolumeId::Whole) => Ok(true),
+        _ => Ok(false),
     }
 }
 

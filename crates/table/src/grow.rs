@@ -18,7 +18,7 @@ use ondisk::{Lba, Len, Offset, Sealed, SectorSize, Span, SpanSet};
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U32, U64};
 
-const ALIGN: u64 = 1 << 20;
+pub(crate) const ALIGN: u64 = 1 << 20;
 
 /// Where a partition shall end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub fn plan_grow_partition(table: &Table, number: u32, to: To, disk_len: Len) ->
 }
 
 impl Table {
-    fn require_changeable(&self, disk_len: Len) -> Result<()> {
+    pub(crate) fn require_changeable(&self, disk_len: Len) -> Result<()> {
         self.require_sound()?;
         if self.is_hybrid() {
             return Err(Error::Hybrid);
@@ -118,7 +118,7 @@ impl Table {
 }
 
 /// Where the space that an MBR can describe ends, and whether that is before the disk's end.
-fn mbr_end(size: SectorSize, disk_len: Len) -> (Offset, bool) {
+pub(crate) fn mbr_end(size: SectorSize, disk_len: Len) -> (Offset, bool) {
     let on_disk = size.sectors_in(disk_len);
     let most = round_down(u64::from(u32::MAX), size.sectors_in(Len::new(ALIGN))).unwrap_or_default();
     let clipped = on_disk > u64::from(u32::MAX);
@@ -152,7 +152,7 @@ fn new_end(part: &Partition, to: To, limit: &Limit, size: SectorSize) -> Result<
 }
 
 /// A GPT under change.
-struct GptEdit<'a> {
+pub(crate) struct GptEdit<'a> {
     old: &'a Copies,
     size: SectorSize,
     disk_len: Len,
@@ -163,7 +163,7 @@ struct GptEdit<'a> {
 
 impl<'a> GptEdit<'a> {
     /// The table with its backup at the end of a disk of `disk_len` bytes.
-    fn new(old: &'a Copies, size: SectorSize, disk_len: Len) -> Result<Self> {
+    pub(crate) fn new(old: &'a Copies, size: SectorSize, disk_len: Len) -> Result<Self> {
         let (Some(primary), Some(backup)) = (&old.primary, &old.backup) else {
             return Err(Error::Damaged { first: "a copy of the GPT is missing".to_owned(), more: 0 });
         };
@@ -183,7 +183,7 @@ impl<'a> GptEdit<'a> {
     }
 
     /// Where the usable sectors end.
-    fn usable_end(&self) -> Offset {
+    pub(crate) fn usable_end(&self) -> Offset {
         self.size.offset(Lba(self.primary.facts.last.0.saturating_add(1))).unwrap_or_default()
     }
 
@@ -211,18 +211,32 @@ impl<'a> GptEdit<'a> {
             return;
         }
         let last = self.size.lba_at(end).map_or(0, |lba| lba.0.saturating_sub(1));
+        self.each_entry(part, |entry| entry.ending_lba = U64::new(last));
+        self.growth.extend(Growth::of(part, end));
+    }
+
+    /// Moves a partition up by so many sectors.
+    pub(crate) fn move_up(&mut self, part: &Partition, sectors: u64) {
+        self.each_entry(part, |entry| {
+            for lba in [&mut entry.starting_lba, &mut entry.ending_lba] {
+                *lba = U64::new(lba.get().saturating_add(sectors));
+            }
+        });
+    }
+
+    /// Changes the entry of a partition in both copies.
+    fn each_entry(&mut self, part: &Partition, change: impl Fn(&mut GptEntry)) {
         let (_, index) = part.slot;
         for copy in [&mut self.primary, &mut self.backup] {
             let at = to_usize(copy.facts.entry_bytes).saturating_mul(index);
             let entry = copy.array.get_mut(at..).and_then(|bytes| GptEntry::mut_from_prefix(bytes).ok());
             if let Some((entry, _)) = entry {
-                entry.ending_lba = U64::new(last);
+                change(entry);
             }
         }
-        self.growth.extend(Growth::of(part, end));
     }
 
-    fn finish(mut self) -> Plan {
+    pub(crate) fn finish(mut self) -> Plan {
         let mut plan = Plan::default();
         for copy in [&mut self.primary, &mut self.backup] {
             let entries = copy.entries().to_vec();
@@ -289,7 +303,7 @@ fn rewrite(plan: &mut Plan, size: SectorSize, old: &Copy, new: &Copy) {
     plan.rewrite(header.start(), &old.sector.0, new.sector.0.clone());
 }
 
-fn used(slots: &[MbrEntry]) -> impl Iterator<Item = &MbrEntry> + Clone {
+pub(crate) fn used(slots: &[MbrEntry]) -> impl Iterator<Item = &MbrEntry> + Clone {
     slots.iter().filter(|slot| slot.is_used())
 }
 

@@ -3,6 +3,7 @@
 //! [`read`] gives the [`Table`] with everything wrong about it; [`check`] is what it found. Changes are planned from a
 //! table without damage, for the length that the disk will have: a [`Plan`] is plain bytes and their places.
 
+mod away;
 mod check;
 mod chs;
 mod error;
@@ -16,6 +17,7 @@ mod probe;
 mod read;
 mod table;
 
+pub use away::plan_make_way;
 pub use check::{Finding, Severity, check};
 pub use error::Error;
 pub use grow::{Limit, To, plan_grow_disk, plan_grow_partition};

@@ -24,6 +24,8 @@ pub struct Plan {
     pub(crate) home: Vec<Write>,
     /// The partitions that grow: the one asked for, then the extended one around it.
     pub(crate) growth: Vec<Growth>,
+    /// The partitions that change their places, in no order.
+    pub(crate) moved: Vec<Growth>,
     /// What else is to be said, in sentences.
     pub(crate) says: Vec<String>,
 }
@@ -39,6 +41,12 @@ impl Plan {
     #[must_use]
     pub fn growth(&self) -> &[Growth] {
         &self.growth
+    }
+
+    /// The partitions that change their places: their content is not part of this plan.
+    #[must_use]
+    pub fn moved(&self) -> &[Growth] {
+        &self.moved
     }
 
     /// Writes that no structure of the present table refers to, and writes over the present table.
@@ -60,7 +68,10 @@ impl Plan {
                 growth.before.end()
             )
         });
-        grown.chain(self.says.iter().cloned()).collect()
+        let moved = self.moved.iter().map(|one| {
+            format!("partition {}: moves from byte {} to {}", one.number, one.before.start(), one.after.start())
+        });
+        grown.chain(moved).chain(self.says.iter().cloned()).collect()
     }
 
     /// Does it.

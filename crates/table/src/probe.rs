@@ -26,6 +26,11 @@ pub fn holds_something(disk: &dyn ReadAt, at: Offset) -> Result<bool> {
     Ok(read_prefix(disk, at, 0, 32)?.is_some_and(|boot| is_fat(&boot)))
 }
 
+/// Whether a sector at `at` ends as an EBR does.
+pub fn is_boot_record(disk: &dyn ReadAt, at: Offset) -> Result<bool> {
+    Ok(read_prefix(disk, at, 510, 2)?.as_deref() == Some(&[0x55, 0xaa]))
+}
+
 fn read_prefix(disk: &dyn ReadAt, at: Offset, distance: usize, len: usize) -> Result<Option<Vec<u8>>> {
     let start = at.checked_add(ondisk::Len::new(ondisk::num::to_u64(distance)));
     let span = start.and_then(|start| Span::new(start, ondisk::Len::new(ondisk::num::to_u64(len))));

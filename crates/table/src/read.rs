@@ -3,8 +3,8 @@
 //! 1. A boot sector of a filesystem is not taken for an MBR, although both end with 55 aa.
 //! 2. A GPT counts where the MBR protects it, or where there is no MBR; beside an MBR with partitions of its own it
 //!    does not, as in the kernel.
-//! 3. The sector size of a GPT is that at which its header is found. An MBR has none: 512, unless filesystems begin
-//!    where 4096 would put them and none where 512 does.
+//! 3. The sector size of a GPT is that at which its header is found. An MBR has none: 512, unless with 4096 it fits
+//!    the disk and filesystems, or the chain of records, begin where it says, and none do with 512.
 
 use crate::check::Finding;
 use crate::layout::MbrEntry;
@@ -102,7 +102,7 @@ fn beside(found: &gpt::Found) -> Finding {
     }
 }
 
-/// The sector size with which the slots point to something; `None` where neither or both do.
+/// The sector size with which the slots point to something and fit the disk; `None` where neither or both do.
 fn mbr_sector_size(
     disk: &dyn ReadAt,
     slots: &[MbrEntry],
@@ -110,9 +110,13 @@ fn mbr_sector_size(
 ) -> Result<Option<SectorSize>> {
     let mut hits = Vec::new();
     for &size in sizes {
-        let starts = slots.iter().filter(|slot| slot.is_used() && !slot.is_extended());
-        for span in starts.filter_map(|slot| slot.span(size, Lba(0))) {
-            if Span::whole(disk.len()).contains(span) && probe::holds_something(disk, span.start())? {
+        let used = slots.iter().filter(|slot| slot.is_used());
+        let fits = |span: &Span| Span::whole(disk.len()).contains(*span);
+        let spans = used.map(|slot| slot.span(size, Lba(0)).filter(fits).map(|span| (slot.is_extended(), span)));
+        let Some(spans) = spans.collect::<Option<Vec<_>>>() else { continue };
+        for (extended, span) in spans {
+            let at = span.start();
+            if if extended { probe::is_boot_record(disk, at)? } else { probe::holds_something(disk, at)? } {
                 hits.push(size);
                 break;
             }
