@@ -1,0 +1,21 @@
+//! The product from outside: the program, images of every kind, and the programs of others as judges.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod boot;
+mod crash;
+mod disks;
+mod grow;
+mod hostile;
+mod in_use;
+mod kit;
+mod read_only;
+mod refused;
