@@ -73,7 +73,7 @@ fn names_in_an_image_open_nothing() {
         format!("file:{absolute}"),
         format!("json:{{\"driver\":\"file\",\"filename\":\"{absolute}\"}}"),
         format!("json:{{\"file.filename\":\"{absolute}\"}}"),
-        "nbd://localhost:10809/disk".to_owned(),
+        "nbd://elsewhere/disk".to_owned(),
         "/dev/zero".to_owned(),
         "/proc/self/fd/0".to_owned(),
         "link".to_owned(),
