@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use container::probe::{self, Certainty};
 use container::{Container, Format, ParentRef};
-use disk::{DevKind, Identity, Image, OpenOptions, ReadAt};
+use disk::{DevKind, Identity, Image, OpenOptions, Overlay, Pending, ReadAt};
 use ondisk::text::Printable;
 use stack::grow::{Parent, Source};
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub struct Opened<'p> {
     pub chain: Vec<PathBuf>,
     /// Why its parent was not followed, where it has one.
     pub unfollowed: Option<String>,
+    /// The interrupted change beside it.
+    pending: Option<Pending>,
 }
 
 impl Session {
@@ -41,11 +43,17 @@ impl Session {
     /// Where it cannot be opened, is not what it is said to be, or its parent is not to be found.
     pub fn open_reading<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
         let image = Image::open(path, &OpenOptions::default()).of(path)?;
+        // The journal is opened now: the sandbox lets nothing be opened later.
+        let pending = image.pending(&self.limits).of(path)?;
         let probed = match told {
             Some(format) => probe::Probe { format, certainty: Certainty::Named },
-            None => probe::probe(&image, name_of(path)).of(path)?,
+            None => {
+                let view = pending.as_ref().map(|pending| pending.view(&image, &self.limits)).transpose();
+                let view = view.of(path)?;
+                probe::probe(view.as_ref().map_or(&image as &dyn ReadAt, |view| view), name_of(path)).of(path)?
+            }
         };
-        let mut opened = Opened::new(path, image, probed.format);
+        let mut opened = Opened { pending, ..Opened::new(path, image, probed.format) };
         if probed.certainty == Certainty::Proven && opened.parent_ref(self)?.is_some() {
             opened.unfollowed = Some(format!(
                 "that it is {} is only told by its bytes, which a guest could have written",
@@ -143,11 +151,19 @@ impl Session {
 
 impl<'p> Opened<'p> {
     const fn new(path: &'p Path, image: Image, format: Format) -> Self {
-        Self { path, image, format, parent: None, chain: Vec::new(), unfollowed: None }
+        Self { path, image, format, parent: None, chain: Vec::new(), unfollowed: None, pending: None }
     }
 
     fn parent_ref(&self, session: &Session) -> Result<Option<ParentRef>, Failure> {
-        Ok(Container::open(&self.image, self.format, &session.limits).of(self.path)?.parent_ref())
+        let view = self.view(session)?;
+        let file: &dyn ReadAt = view.as_ref().map_or(&self.image, |view| view);
+        Ok(Container::open(file, self.format, &session.limits).of(self.path)?.parent_ref())
+    }
+
+    /// The file as it will be after recovery, where a change of it was interrupted.
+    fn view(&self, session: &Session) -> Result<Option<Overlay<'_>>, Failure> {
+        let view = self.pending.as_ref().map(|pending| pending.view(&self.image, &session.limits));
+        view.transpose().of(self.path)
     }
 
     /// Whether the image is a device.
@@ -172,9 +188,7 @@ impl<'p> Opened<'p> {
         out: &Output,
         look: impl FnOnce(&Container<&dyn ReadAt>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let pending = self.image.pending(&session.limits).of(self.path)?;
-        let view = pending.as_ref().map(|pending| pending.view(&self.image, &session.limits)).transpose();
-        let view = view.of(self.path)?;
+        let view = self.view(session)?;
         if view.is_some() {
             let name = show(self.path);
             out.warn(format!(
