@@ -68,7 +68,9 @@ impl Scheme {
                 8 * mib
             ),
             Self::Gpt => format!("label: gpt\nfirst-lba: 34\n1: start={mib}, size={fs}, name=\"root fs\"\n"),
-            Self::Gpt4k => format!("label: gpt\nfirst-lba: 6\n1: start={}, size={}, name=\"root fs\"\n", mib / 8, fs / 8),
+            Self::Gpt4k => {
+                format!("label: gpt\nfirst-lba: 6\n1: start={}, size={}, name=\"root fs\"\n", mib / 8, fs / 8)
+            }
         }
     }
 

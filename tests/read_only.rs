@@ -103,7 +103,7 @@ fn files_of_a_running_guest() {
     });
     let before = seen(&image);
     assert_eq!(ends(0, &image, "fs cat @ /written"), "by the guest");
-    assert!(ends(0, &image, "info @").contains("journal") && seen(&image) == before);
+    assert!(ends(0, &image, "info @").contains("needs recovery") && seen(&image) == before);
     let tar = dir.path().join("all.tar");
     ends(0, &image, &format!("fs tar-out @ / -o {}", tar.display()));
     assert_eq!(seen(&image), before);

@@ -4,9 +4,9 @@
 //! 2. Of swap its head moves, with UUID and label; the rest means nothing to a system that is shut down.
 //! 3. The heads are taken before the first write: old and new places may overlap.
 
+use crate::Result;
 use crate::content::Content;
 use crate::layout::{Layout, VolumeId};
-use crate::Result;
 use disk::{Disk, Limits, read_vec};
 use ondisk::{Len, Span};
 use table::Role;
@@ -27,7 +27,12 @@ pub(crate) fn can_be_made(layout: &Layout, number: u32) -> bool {
 }
 
 /// Moves the swap behind a partition to the end of the disk; says what that was, a sentence a step.
-pub(crate) fn make(disk: &mut impl Disk, layout: &Layout, number: u32, limits: &Limits) -> Result<Vec<String>> {
+pub(crate) fn make(
+    disk: &mut impl Disk,
+    layout: &Layout,
+    number: u32,
+    limits: &Limits,
+) -> Result<Vec<String>> {
     let Some(table) = &layout.table else { return Ok(Vec::new()) };
     let plan = table::plan_make_way(table, number, disk.len())?;
     let mut heads = Vec::new();
