@@ -1,16 +1,18 @@
 //! `grow` on every flavour of filesystem, in every container, in every table.
 
+use std::fs::File;
 use std::path::Path;
 
 use ondisk::{Len, Offset, SectorSize};
 use testkit::files::Manifest;
-use testkit::images::{FLAVORS, Fill, Flavor, flavor};
+use testkit::images::{FLAVORS, Fill, Flavor, flavor, make_at, place};
 use testkit::oracle::{
     Loop, Mount, Partition, assert_clean, assert_qemu_check, assert_sfdisk_verify, assert_sgdisk_verify,
     dumpe2fs, partitions,
 };
+use testkit::tool::run;
 
-use crate::disks::{KINDS, SCHEMES, Scheme, contain, content};
+use crate::disks::{KINDS, SCHEMES, Scheme, contain, content, sfdisk};
 use crate::kit::{beside, document, each, ends, seen};
 
 /// 41 flavours, 5 tables, 7 containers: every pair of table and container comes up.
@@ -128,7 +130,7 @@ fn a_dirty_journal_is_replayed_first() {
             for i in 0..300 {
                 std::fs::write(root.join(format!("new/{i}")), b"written by a guest").unwrap();
             }
-            let orphan = std::fs::File::open(root.join("new/7")).unwrap();
+            let orphan = File::open(root.join("new/7")).unwrap();
             std::fs::remove_file(root.join("new/7")).unwrap();
             orphan
         });
@@ -168,4 +170,79 @@ fn depths_are_kept() {
     assert_fills(&raw, at, len, "grow max");
     assert_clean(&raw, at);
     assert_sgdisk_verify(&raw);
+}
+
+/// Where partitions lie: the filesystem's number, all others that must keep everything but their place.
+const SWAP_BEHIND: [(&str, u32, u64, &[u32]); 3] = [
+    // Debian's installer: swap in an extended partition behind root.
+    (
+        "label: dos\nlabel-id: 0x5eed0003\n1: start=2048, size=65536, bootable\n2: start=69630, size=20482, type=5\n\
+         5: start=69632, size=20480, type=82\n",
+        1,
+        1 << 20,
+        &[5],
+    ),
+    (
+        "label: gpt\nfirst-lba: 34\n1: start=2048, size=65536\n2: start=69632, size=20480, type=S, name=\"swap\"\n",
+        1,
+        1 << 20,
+        &[2],
+    ),
+    (
+        "label: dos\nlabel-id: 0x5eed0004\n1: start=2048, size=2048\n2: start=6144, size=100000, type=5\n\
+         5: start=8192, size=65536\n6: start=75776, size=20480, type=82\n",
+        5,
+        4 << 20,
+        &[6],
+    ),
+];
+
+/// Swap behind the partition moves to the end, with UUID and label; nothing else of it changes, and nothing else moves.
+#[test]
+fn swap_moves_out_of_the_way() {
+    for (script, number, at, swaps) in SWAP_BEHIND {
+        for kind in [KINDS[0], KINDS[2], KINDS[5]] {
+            let dir = tempfile::tempdir().unwrap();
+            let [raw, after, swap] = ["before.raw", "after.raw", "swap"].map(|name| dir.path().join(name));
+            File::create(&raw).unwrap().set_len(64 << 20).unwrap();
+            sfdisk(&raw, script);
+            make_at(flavor("ext4-1k"), Len::mib(32), Fill::Tree, &raw, Offset::new(at));
+            File::create(&swap).unwrap().set_len(10 << 20).unwrap();
+            let id = "11111111-2222-4333-8444-555555555555";
+            run("mkswap", ["-q", "-L", "sleepy", "-U", id, swap.to_str().unwrap()]);
+            let old = partitions(&raw, SectorSize::B512);
+            for one in old.iter().filter(|one| swaps.contains(&one.number)) {
+                place(&swap, &raw, one.start);
+            }
+            let image = contain(&raw, kind, dir.path());
+            let told = document(&image, "grow @ +200M --check");
+            assert_eq!(told["changed"], true, "{script}");
+            content(&image, kind.1, &after);
+            assert_sfdisk_verify(&after);
+            assert_clean(&after, Offset::new(at));
+            let new = partitions(&after, SectorSize::B512);
+            assert_eq!(old.len(), new.len());
+            for (old, new) in old.iter().zip(&new) {
+                assert_eq!(
+                    (old.number, &old.kind, &old.uuid, &old.name),
+                    (new.number, &new.kind, &new.uuid, &new.name)
+                );
+                if swaps.contains(&old.number) {
+                    assert_eq!(old.len, new.len);
+                    let offset = new.start.get().to_string();
+                    let blkid = run("blkid", ["-p", "-O", &offset, "-o", "export", after.to_str().unwrap()]);
+                    assert!(blkid.contains(id) && blkid.contains("LABEL=sleepy"), "{blkid}");
+                }
+                if old.number == number {
+                    assert_eq!(old.start, new.start);
+                    assert!(new.len >= Len::mib(220), "{script}: {new:?}");
+                    assert_fills(&after, new.start, new.len, script);
+                }
+            }
+            let offset = format!("ro,noatime,loop,offset={at}");
+            let files = [&raw, &after].map(|disk| Manifest::of(Mount::new(disk, &offset).path()));
+            files[0].assert_same(&files[1]);
+            ends(0, &image, "check @");
+        }
+    }
 }
