@@ -72,39 +72,15 @@ pub trait Disk: ReadAt {
 }
 
 macro_rules! forward_read_at {
-    ($($target:ty),*) => {$(
-        impl<T: ReadAt + ?Sized> ReadAt for $target {
+    ($([$($bound:tt)*] $target:ty),*) => {$(
+        impl<T: $($bound)* + ?Sized> ReadAt for $target {
             fn len(&self) -> Len { (**self).len() }
             fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> { (**self).read_at(at, buf) }
             fn extents(&self, within: Span) -> Result<ExtentMap> { (**self).extents(within) }
         }
     )*};
 }
-forward_read_at!(&T, &mut T);
-
-impl<T: ReadAt + Send + ?Sized> ReadAt for std::sync::Arc<T> {
-    fn len(&self) -> Len {
-        (**self).len()
-    }
-    fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
-        (**self).read_at(at, buf)
-    }
-    fn extents(&self, within: Span) -> Result<ExtentMap> {
-        (**self).extents(within)
-    }
-}
-
-impl<T: ReadAt + Send + ?Sized> ReadAt for Box<T> {
-    fn len(&self) -> Len {
-        (**self).len()
-    }
-    fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
-        (**self).read_at(at, buf)
-    }
-    fn extents(&self, within: Span) -> Result<ExtentMap> {
-        (**self).extents(within)
-    }
-}
+forward_read_at!([ReadAt] &T, [ReadAt] &mut T, [ReadAt + Send] Box<T>, [ReadAt + Send] std::sync::Arc<T>);
 
 impl<T: Disk + ?Sized> Disk for &mut T {
     fn write_at(&mut self, at: Offset, buf: &[u8]) -> Result<()> {
