@@ -51,7 +51,7 @@ mod tests {
         assert_eq!(want("+50%").unwrap(), Some(Len::gib(15)));
         assert_eq!(want("max").unwrap(), None);
         assert_eq!(want("+1048577").unwrap(), Some(Len::new((10 << 30) + (1 << 20) + 512)));
-        for text in ["9G", "-1G", "min", "+10%FREE", "+16777215T"] {
+        for text in ["9G", "-1G", "min", "+10%FREE", "+16777215.999T"] {
             assert!(want(text).is_err(), "{text}");
         }
     }
