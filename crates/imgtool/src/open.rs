@@ -50,7 +50,8 @@ impl Session {
             None => {
                 let view = pending.as_ref().map(|pending| pending.view(&image, &self.limits)).transpose();
                 let view = view.of(path)?;
-                probe::probe(view.as_ref().map_or(&image as &dyn ReadAt, |view| view), name_of(path)).of(path)?
+                let file: &dyn ReadAt = view.as_ref().map_or(&image, |view| view);
+                probe::probe(file, name_of(path)).of(path)?
             }
         };
         let mut opened = Opened { pending, ..Opened::new(path, image, probed.format) };
