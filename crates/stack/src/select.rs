@@ -111,7 +111,9 @@ fn nothing_grows(layout: &Layout) -> Error {
     let why = match last {
         None => "there is no partition on this disk".to_owned(),
         Some(Volume { id, content, .. }) => {
-            format!("{id} ({content}) is the last on the disk and is nothing that grows; --disk-only grows the disk alone")
+            format!(
+                "{id} ({content}) is the last on the disk and is nothing that grows; --disk-only grows the disk alone"
+            )
         }
     };
     Error::None { why }

@@ -69,7 +69,12 @@ impl Plan {
             )
         });
         let moved = self.moved.iter().map(|one| {
-            format!("partition {}: moves from byte {} to {}", one.number, one.before.start(), one.after.start())
+            format!(
+                "partition {}: moves from byte {} to {}",
+                one.number,
+                one.before.start(),
+                one.after.start()
+            )
         });
         grown.chain(moved).chain(self.says.iter().cloned()).collect()
     }

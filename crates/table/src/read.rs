@@ -112,7 +112,8 @@ fn mbr_sector_size(
     for &size in sizes {
         let used = slots.iter().filter(|slot| slot.is_used());
         let fits = |span: &Span| Span::whole(disk.len()).contains(*span);
-        let spans = used.map(|slot| slot.span(size, Lba(0)).filter(fits).map(|span| (slot.is_extended(), span)));
+        let spans =
+            used.map(|slot| slot.span(size, Lba(0)).filter(fits).map(|span| (slot.is_extended(), span)));
         let Some(spans) = spans.collect::<Option<Vec<_>>>() else { continue };
         for (extended, span) in spans {
             let at = span.start();
