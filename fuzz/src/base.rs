@@ -62,11 +62,17 @@ impl Place {
 }
 
 impl Base {
-    /// A base; kinds of which there is nothing are left out.
+    /// A base; kinds of which there is nothing are left out. Proves that seals are right: a sound image stays as it is.
     #[must_use]
     pub fn new(name: &str, disk: Sparse, mut kinds: Vec<Vec<Place>>) -> Self {
         kinds.iter_mut().for_each(|kind| kind.retain(|place| !place.bytes.is_empty()));
         kinds.retain(|kind| !kind.is_empty());
+        let mut sealed = MemDisk::from(disk.clone());
+        let seals = kinds.iter().flatten().filter_map(|place| Some((place.at, place.seal.as_ref()?)));
+        for (at, seal) in seals {
+            seal(&mut sealed);
+            assert!(sealed.bytes() == &disk, "{name}: sealing what lies at {at} changes a sound image");
+        }
         Self { name: name.to_owned(), disk, kinds }
     }
 

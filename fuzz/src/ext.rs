@@ -217,10 +217,11 @@ impl Found<'_> {
             let seal = sealing(at, move |bytes| sums.seal(Object::Descriptor(group), bytes));
             self.put(DESCS, at, seal);
             let desc = self.fs.groups().get(group).expect("a sound descriptor");
-            let blocks = (desc.block_bitmap, geom.block_bitmap_bytes(), [0x18, 0x38]);
-            let inodes = (desc.inode_bitmap, geom.inode_bitmap_bytes(), [0x1a, 0x3a]);
-            for (block, covered, fields) in [blocks, inodes] {
-                let seal = bitmap_seal(sums, &geom, group, self.span_of(block), covered, fields);
+            let blocks = (desc.block_bitmap, geom.block_bitmap_bytes(), [0x18, 0x38], desc.block_uninit());
+            let inodes = (desc.inode_bitmap, geom.inode_bitmap_bytes(), [0x1a, 0x3a], desc.inode_uninit());
+            for (block, covered, fields, is_implied) in [blocks, inodes] {
+                let seal = bitmap_seal(sums, &geom, group, self.span_of(block), covered, fields)
+                    .filter(|_| !is_implied);
                 self.put(BITMAPS, self.span_of(block), seal);
             }
         }

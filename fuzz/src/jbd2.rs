@@ -2,7 +2,7 @@
 
 use crate::base::{Base, Place, Seal, sealing, span};
 use crate::ext;
-use disk::{Disk, Limits, ReadAt, Sparse, read_vec};
+use disk::{Cancel, Disk, Limits, Overlay, ReadAt, Sparse, read_vec};
 use extfs::layout::jbd2::{
     COMMIT, DESCRIPTOR, INCOMPAT_64BIT, INCOMPAT_CSUM_V2, INCOMPAT_CSUM_V3, MAGIC, REVOKE, TAG_LAST,
     TAG_SAME_UUID,
@@ -47,6 +47,7 @@ fn base(flavor: &str, how: &str, dir: &Path) -> Base {
     std::fs::write(&commands, script).expect("a script");
     done(tool("debugfs").arg("-w").arg("-f").arg(&commands).arg(&path));
     let disk = ext::load(&path);
+    assert_replayed(&disk);
     let mut kinds = ext::places(&disk);
     // Twice as often: it is what this is about.
     let journal = kinds
@@ -56,6 +57,13 @@ fn base(flavor: &str, how: &str, dir: &Path) -> Base {
     let journal = journal.expect("a journal").clone();
     kinds.extend([journal.clone(), journal]);
     Base::new(&format!("{flavor} {how}"), disk, kinds)
+}
+
+/// Expects a journal with something in it, and nothing wrong.
+fn assert_replayed(disk: &Sparse) {
+    let (cancel, mut overlay) = (Cancel::new(), Overlay::new(disk, &crate::LIMITS));
+    let done = extfs::recovered(&mut overlay, &crate::cx(&cancel)).expect("a sound journal");
+    assert!(done.transactions > 1 && done.deleted == 1, "{:?}", done.sentences());
 }
 
 /// Deletes a file as a kernel that crashed before it had freed its blocks.
@@ -71,7 +79,10 @@ fn orphan(image: &Path) {
 /// The superblock of a journal and every block of its log that is not empty; `blocks` are all of it.
 pub(crate) fn places(disk: &Sparse, blocks: &[Span]) -> Vec<Place> {
     let first = span(blocks[0].start().get(), 1024);
-    let mut places = vec![Place::on(disk, first, sealing(first, ext::seal_journal_superblock))];
+    let head = Place::on(disk, first, None);
+    let is_sealed = be32(&head.bytes, 0x28) & (INCOMPAT_CSUM_V2 | INCOMPAT_CSUM_V3) != 0;
+    let seal = sealing(first, ext::seal_journal_superblock).filter(|_| is_sealed);
+    let mut places = vec![Place { seal, ..head }];
     let all: Arc<[Span]> = blocks.into();
     let used = blocks[1..].iter().map(|&at| {
         let all = Arc::clone(&all);
@@ -99,7 +110,8 @@ struct Log {
 
 impl Log {
     fn tag_len(&self) -> usize {
-        if self.v3 { 16 } else { 8 + 4 * usize::from(self.wide) }
+        // The second version's tags are two bytes longer than their fields.
+        if self.v3 { 16 } else { 10 + 4 * usize::from(self.wide) }
     }
 
     /// The checksum of a block that has its own at `at`.
