@@ -223,6 +223,7 @@ fn undo_and_a_journal_elsewhere() {
         assert_ne!(grown.digest, before.digest);
         assert_eq!(beside(&image), files);
         ends(3, &image, &format!("grow @ +64M --undo {side}/undo"));
+        ends(3, &image, &format!("grow @ +64M -n --undo {side}/undo"));
         assert_eq!(seen(&image), grown, "an undo file is not overwritten");
         ends(0, &image, &format!("recover @ --undo {side}/undo"));
         let back = seen(&image);
