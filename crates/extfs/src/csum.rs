@@ -6,7 +6,7 @@
 //! ```
 //!
 //! 1. `metadata_csum` wins over `uninit_bg`; with the latter only descriptors have a checksum.
-//! 2. A field that holds the checksum counts as zero, or does not count at all; [`Sums::sum`] says which for each.
+//! 2. A field that holds the checksum counts as zero, or does not count at all; `Sums::sum` says which for each.
 //! 3. Bitmaps keep their checksum in the descriptor, so they are written before it.
 
 use crate::feature::{Incompat, RoCompat};

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! 1. Bulk work is never slowed: `advance` takes no lock unless it is time to draw, and only one thread draws.
-//! 2. A bar appears when a task takes longer than [`PATIENCE`], and leaves nothing behind.
+//! 2. A bar appears when a task takes longer than `PATIENCE`, and leaves nothing behind.
 //! 3. Names come from formats and are escaped.
 
 use crate::args::ProgressWhen;

@@ -4,7 +4,7 @@
 //! file ─ container ─ virtual disk ─ table ─ volume ─ filesystem
 //! ```
 //!
-//! [`discover`] walks down and gives a [`Layout`]; [`select`](select::select) finds the volume that is meant;
+//! [`discover`] walks down and gives a [`Layout`]; [`select`] finds the volume that is meant;
 //! [`grow`] stages one change of all layers in an overlay over the file and checks what it has made. Nothing here
 //! opens a file: the layers below are reached through `ReadAt`, and a container's parent is handed in.
 

@@ -1,7 +1,7 @@
 //! VHD: Virtual PC, Hyper-V of the first generation, XenServer.
 //!
 //! A fixed image is the disk with a footer behind it. A dynamic image has a table (BAT) of blocks, each a bitmap and
-//! its data; a differencing image is a dynamic one that asks its parent where a bit is clear. See [`header`] for the
+//! its data; a differencing image is a dynamic one that asks its parent where a bit is clear. See `header` for the
 //! picture.
 //!
 //! 1. The end footer decides; the copy at byte 0 stands in where there is none. Nothing is written unless both agree.

@@ -8,7 +8,7 @@
 //! 1. An orphan without links is freed: contents, map, attributes, inode. One with links is cut to its size.
 //! 2. An orphan is a file in use, named once; anything else is damage, and nothing is written.
 //! 3. Only what is in use is freed, and nothing that the filesystem itself lives on.
-//! 4. Changes gather in an [`edit::Edit`], so that each orphan sees what those before it have left.
+//! 4. Changes gather in an `edit::Edit`, so that each orphan sees what those before it have left.
 //! 5. With errors on record the orphans are left alone, as the kernel does: a full check has to look at them.
 
 mod cut;
