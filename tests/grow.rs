@@ -246,3 +246,17 @@ fn swap_moves_out_of_the_way() {
         }
     }
 }
+
+/// A disk with nothing on it becomes larger, and that is said.
+#[test]
+fn an_empty_disk_grows_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a.raw", "a.vhd", "a.qcow2"] {
+        let image = dir.path().join(name);
+        ends(0, &image, "create @ 64M");
+        let told = document(&image, "grow @ +64M");
+        assert_eq!(told["after"]["virtual-size"], 128 << 20, "{name}");
+        assert!(told["notes"][0].as_str().unwrap().contains("the disk alone grows"), "{name}: {told}");
+        ends(0, &image, "check @");
+    }
+}

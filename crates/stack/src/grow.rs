@@ -342,6 +342,9 @@ fn left_to_the_guest(id: VolumeId, content: Content) -> String {
             Some(how) => format!("{id}: its {content} is left as it is; the guest grows it: {how}"),
             None => format!("{id}: {content} cannot be grown; only the partition has the space"),
         },
+        Content::Empty if id == VolumeId::Whole => {
+            "there is no partition table and no filesystem on it: the disk alone grows".to_owned()
+        }
         Content::Swap { .. } => {
             format!("{id}: the swap space is left as it is; in the guest: swapoff, mkswap, swapon")
         }

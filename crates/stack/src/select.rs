@@ -38,7 +38,9 @@ pub fn growable(layout: &Layout, place: &Place, disk_len: Len) -> Result<VolumeI
     }
     let mut able: Vec<&Volume> = Vec::new();
     for volume in &layout.volumes {
-        let grows = matches!(volume.content, Content::Ext | Content::Foreign(_));
+        // A disk that holds nothing has nobody to ask: it just becomes larger.
+        let bare = volume.id == VolumeId::Whole && volume.content == Content::Empty;
+        let grows = bare || matches!(volume.content, Content::Ext | Content::Foreign(_));
         if grows && has_room(layout, volume, disk_len)? {
             able.push(volume);
         }
