@@ -14,7 +14,7 @@ use container::probe::{self, Certainty};
 use container::{Container, Format, ParentRef};
 use disk::{DevKind, Identity, Image, OpenOptions, Overlay, Pending, ReadAt};
 use ondisk::text::Printable;
-use stack::grow::{Parent, Source};
+use stack::source::{Parent, Source};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,11 +1,10 @@
-//! Checks of all layers: what `check` prints, and what a staged change must pass.
+//! Checks of all layers: what `check` prints, and what a change relies on.
 
 use crate::content::Content;
-use crate::grow::{Request, Sizes, Source};
 use crate::layout::{Layout, Volume, VolumeId, discover};
 use crate::{Error, Result, view};
 use container::{Container, Severity};
-use disk::{Cx, Overlay, ReadAt};
+use disk::{Cx, ReadAt};
 use extfs::check::Report;
 use std::fmt;
 
@@ -167,37 +166,4 @@ pub(crate) fn volume(
 pub(crate) fn filesystem(disk: &dyn ReadAt, volume: &Volume, scope: Scope, cx: &Cx<'_>) -> Result<Report> {
     let check = |fs: &view::Filesystem<'_>| extfs::check::check(fs, scope, cx);
     view::with_filesystem(disk, volume, cx, check)?.map_err(Error::ext(volume.id))
-}
-
-/// Looks at a staged change from the outside: every layer must open again, and hold what was planned.
-///
-/// # Errors
-/// Where it does not.
-pub(crate) fn result(
-    source: &Source<'_>,
-    overlay: &Overlay<'_>,
-    id: Option<VolumeId>,
-    request: &Request,
-    cx: &Cx<'_>,
-) -> Result<Sizes> {
-    let disk = source.open(overlay, cx)?;
-    let layout = discover(&disk, cx)?;
-    let wrong = |what: String| Error::Result { what };
-    let findings = layout.table.iter().flat_map(|table| table.findings());
-    if let Some(damage) = findings.into_iter().find(|finding| finding.severity == table::Severity::Damage)
-        && request.depth > crate::grow::Depth::Disk
-    {
-        return Err(wrong(damage.text.clone()));
-    }
-    if let Some(id) = id {
-        let scope = if request.full_check { Scope::Full } else { Scope::Touched };
-        volume(&disk, &layout, id, scope, cx).map_err(|error| wrong(error.to_string()))?;
-    }
-    if request.full_check {
-        let findings = disk.check()?;
-        if let Some(damage) = findings.iter().find(|finding| finding.severity == Severity::Damage) {
-            return Err(wrong(damage.text.clone()));
-        }
-    }
-    Ok(Sizes::of(overlay.len(), disk.len(), &layout, id))
 }

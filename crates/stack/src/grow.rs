@@ -13,38 +13,15 @@
 
 use crate::content::{Content, Member};
 use crate::layout::{Layout, Volume, VolumeId, discover};
+use crate::source::Source;
 use crate::{Error, Place, Result, check, select, target, view, way};
-use container::{Container, Format};
+use container::{Container, Format, Severity};
 use disk::{Change, Cx, Disk, Overlay, ReadAt, Slice};
 use extfs::Ext;
 use extfs::resize::GrowOptions;
-use ondisk::guid::Uuid;
 use ondisk::size::{Human, SizeSpec};
 use ondisk::{Len, Span};
-use std::sync::Arc;
 use table::To;
-
-/// An image: its file, what it is, and the parent that it stands on.
-#[derive(Clone)]
-pub struct Source<'a> {
-    /// The bytes of the file.
-    pub file: &'a dyn ReadAt,
-    /// The container.
-    pub format: Format,
-    /// What a differencing image or an overlay stands on.
-    pub parent: Option<Parent>,
-    /// Whether the file is a device, whose length is not ours to change.
-    pub fixed_len: bool,
-}
-
-/// The parent of an image.
-#[derive(Clone)]
-pub struct Parent {
-    /// Its virtual disk.
-    pub disk: Arc<dyn ReadAt + Send>,
-    /// Its own identity, where its format has one.
-    pub id: Option<Uuid>,
-}
 
 /// How deep growing goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,20 +77,6 @@ pub struct Grown {
     pub after: Sizes,
 }
 
-impl Source<'_> {
-    /// Opens the container over `file`, which is this source's file or an overlay over it.
-    ///
-    /// # Errors
-    /// Where it is not such a container, or is damaged.
-    pub fn open<D: ReadAt>(&self, file: D, cx: &Cx<'_>) -> Result<Container<D>> {
-        let mut container = Container::open(file, self.format, &cx.limits)?;
-        if let Some(parent) = &self.parent {
-            container.set_parent(Box::new(Arc::clone(&parent.disk)), parent.id)?;
-        }
-        Ok(container)
-    }
-}
-
 /// What is told about a change while it is made.
 #[derive(Default)]
 struct Log {
@@ -148,7 +111,7 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
         volume = Some(id);
     }
     let before = Sizes::of(source.file.len(), old_len, &layout, volume);
-    let after = match check::result(source, &overlay, volume, request, cx) {
+    let after = match look_again(source, &overlay, volume, request, cx) {
         // What is wrong with the result may have been wrong before: then it is the input that is damaged.
         Err(error @ Error::Result { .. }) => {
             volume.map_or(Ok(()), |id| check::volume(&old, &layout, id, check::Scope::Full, cx))?;
@@ -158,6 +121,39 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
     };
     let change = overlay.into_change()?;
     Ok(Grown { change, volume, steps: log.steps, notes: log.notes, before, after })
+}
+
+/// Looks at a staged change from the outside: every layer must open again, and hold what was planned.
+///
+/// # Errors
+/// Where it does not.
+fn look_again(
+    source: &Source<'_>,
+    overlay: &Overlay<'_>,
+    id: Option<VolumeId>,
+    request: &Request,
+    cx: &Cx<'_>,
+) -> Result<Sizes> {
+    let disk = source.open(overlay, cx)?;
+    let layout = discover(&disk, cx)?;
+    let wrong = |what: String| Error::Result { what };
+    let findings = layout.table.iter().flat_map(|table| table.findings());
+    if let Some(damage) = findings.into_iter().find(|finding| finding.severity == table::Severity::Damage)
+        && request.depth > Depth::Disk
+    {
+        return Err(wrong(damage.text.clone()));
+    }
+    if let Some(id) = id {
+        let scope = if request.full_check { check::Scope::Full } else { check::Scope::Touched };
+        check::volume(&disk, &layout, id, scope, cx).map_err(|error| wrong(error.to_string()))?;
+    }
+    if request.full_check {
+        let findings = disk.check()?;
+        if let Some(damage) = findings.iter().find(|finding| finding.severity == Severity::Damage) {
+            return Err(wrong(damage.text.clone()));
+        }
+    }
+    Ok(Sizes::of(overlay.len(), disk.len(), &layout, id))
 }
 
 impl Sizes {

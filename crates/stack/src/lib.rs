@@ -17,6 +17,7 @@ pub mod layout;
 pub mod place;
 pub mod replay;
 pub mod select;
+pub mod source;
 pub mod target;
 pub mod view;
 mod way;

@@ -1,7 +1,7 @@
 //! Replay a journal for good: what a mount does first, as one change of the file.
 
-use crate::grow::Source;
 use crate::layout::{VolumeId, discover};
+use crate::source::Source;
 use crate::{Place, Result, check, view};
 use disk::{Change, Cx, Overlay, Slice};
 

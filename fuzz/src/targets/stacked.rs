@@ -6,7 +6,8 @@ use crate::{Case, cx};
 use disk::{Cancel, Cx, MemDisk};
 use ondisk::Len;
 use ondisk::size::SizeSpec;
-use stack::grow::{Depth, Request, Source, stage};
+use stack::grow::{Depth, Request, stage};
+use stack::source::Source;
 use stack::{Place, check};
 
 /// Grows a disk as a command does. Where everything was sound, everything is afterwards, and when only the fresh bytes
