@@ -8,7 +8,7 @@
 //! 3. Any other record lock, then `flock`, for those who know only that.
 //! 4. The locks belong to the open file and vanish with it, however the process ends.
 //!
-//! A write lease would find openers of other users as well, but no safe wrapper of that call exists.
+//! A write lease would find openers of other users as well; rustix and nix do not wrap that call, and it is not used.
 
 mod holders;
 
