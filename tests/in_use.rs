@@ -2,15 +2,18 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use ondisk::{Len, SectorSize};
 use testkit::images::{Fill, flavor, make};
 use testkit::oracle::{Loop, Mount};
 use testkit::tool::{copy_sparse, tool};
 
-use crate::kit::{assert_told, beside, ends, on, seen};
+use crate::kit::{IMGTOOL, assert_told, beside, ends, on, seen};
 
 fn image(dir: &Path) -> std::path::PathBuf {
     let image = dir.join("held.raw");
@@ -108,4 +111,48 @@ fn force_is_told_and_locks_are_ours() {
     let copy = dir.path().join("copy.raw");
     copy_sparse(&image, &copy);
     testkit::oracle::assert_clean(&copy, ondisk::Offset::ZERO);
+}
+
+/// Somebody whom the caller may not look into: only the kernel's lease tells of him.
+#[test]
+fn held_by_another_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path());
+    let nobody = 65534;
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    chown(dir.path(), Some(nobody), Some(nobody)).unwrap();
+    chown(&image, Some(nobody), Some(nobody)).unwrap();
+    let program = dir.path().join("imgtool");
+    std::fs::copy(IMGTOOL, &program).unwrap();
+    let grow = || Command::new(&program).arg("grow").arg(&image).arg("+64M").uid(nobody).gid(nobody).output();
+    let before = seen(&image);
+    let holder = Holder::shell("exec 9< \"$1\"; echo; read end", &image);
+    let out = grow().unwrap();
+    assert_told(&out, 3, &image, "held by root");
+    assert!(testkit::tool::said(&out).contains("cannot be seen"), "{}", testkit::tool::said(&out));
+    assert_eq!(seen(&image), before);
+    drop(holder);
+    let out = grow().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", testkit::tool::said(&out));
+    testkit::oracle::assert_clean(&image, ondisk::Offset::ZERO);
+}
+
+/// Who opens the image while it is written waits until it is whole, and does not stop the writer.
+#[test]
+fn newcomers_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path());
+    let slow = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=1000000"];
+    let mut writer =
+        tool("strace").args(slow).arg(IMGTOOL).arg("grow").arg(&image).arg("+64M").spawn().unwrap();
+    let journal = dir.path().join("held.raw.imgtool-journal");
+    while !journal.exists() {
+        assert!(writer.try_wait().unwrap().is_none(), "the change went by unseen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let seen = File::open(&image).unwrap();
+    assert!(!journal.exists(), "opened in the middle of the change");
+    assert_eq!(seen.metadata().unwrap().len(), 96 << 20);
+    assert!(writer.wait().unwrap().success());
+    testkit::oracle::assert_clean(&image, ondisk::Offset::ZERO);
 }

@@ -6,7 +6,7 @@
 
 use crate::commit::{Job, commit};
 use crate::journal::{Found, Journal, Role, What, sectors, sum};
-use crate::lock::{self, Survey};
+use crate::lock::{self, Guard, Held, Survey};
 use crate::recover::{Way, find, home_state, load, recover, way};
 use crate::{
     Change, Cx, Data, Dev, DevKind, Disk, Error, ExtentMap, FileDev, Folder, Identity, Limits, Overlay,
@@ -74,6 +74,8 @@ pub struct Image {
     write: bool,
     /// Whether somebody held a lock when it was opened.
     locked: bool,
+    /// Keeps openers away while it is written; none where it is no real file.
+    guard: Option<Guard>,
 }
 
 impl Image {
@@ -95,17 +97,19 @@ impl Image {
         };
         let dev = FileDev::new(folder.open_image(&name, write, write && !how.force).map_err(busy)?)?;
         let locked = lock::lock_bytes_held(&dev);
-        if write {
+        let guard = if write {
             lock::exclusive(&dev, how.force)?;
+            Some(Guard::new(&dev, how.force)?)
         } else {
             lock::shared(&dev, locked);
-        }
+            None
+        };
         let journal = match &how.journal {
             Some(path) => Some(Place::at(path)?),
             None if dev.kind() == DevKind::File => Some(beside(folder, &name, &real)),
             None => None,
         };
-        let image = Self { dev: Box::new(dev), journal, write, locked };
+        let image = Self { dev: Box::new(dev), journal, write, locked, guard };
         if how.write && !how.recover {
             image.refuse_pending()?;
         }
@@ -115,7 +119,7 @@ impl Image {
     /// Puts an image together from its parts, writable.
     #[must_use]
     pub fn from_parts(dev: Box<dyn Dev>, journal: Place) -> Self {
-        Self { dev, journal: Some(journal), write: true, locked: false }
+        Self { dev, journal: Some(journal), write: true, locked: false, guard: None }
     }
 
     fn refuse_pending(&self) -> Result<()> {
@@ -159,7 +163,8 @@ impl Image {
         })
     }
 
-    /// Makes `change` happen wholly or not at all.
+    /// Makes `change` happen wholly or not at all. While it does, others wait in `open`, and `SIGIO` tells of them:
+    /// the program must catch that signal.
     ///
     /// # Errors
     /// [`Error::Unfinished`]: recovery is needed. Any other: the image is as before.
@@ -179,7 +184,7 @@ impl Image {
         about: &str,
         cx: &Cx<'_>,
     ) -> Result<Receipt> {
-        let (dev, journal) = self.writable()?;
+        let (dev, journal, _held) = self.writable()?;
         commit(Job { dev, journal, undo, about }, change, cx)
     }
 
@@ -188,11 +193,12 @@ impl Image {
     /// # Errors
     /// Where the journal is damaged, somebody has written to the image since, or the system fails.
     pub fn recover(&mut self, cx: &Cx<'_>) -> Result<Outcome> {
-        let (dev, journal) = self.writable()?;
+        let (dev, journal, _held) = self.writable()?;
         recover(dev, journal, cx)
     }
 
-    fn writable(&mut self) -> Result<(&mut dyn Dev, &mut Place)> {
+    /// What a change needs, with openers kept away.
+    fn writable(&mut self) -> Result<(&mut dyn Dev, &mut Place, Option<Held<'_>>)> {
         if !self.write {
             return Err(Error::Unsupported { what: "the image is open for reading only" });
         }
@@ -200,7 +206,8 @@ impl Image {
             what: "a block device has no place beside it for the journal".to_owned(),
             help: Some("name one on another disk with --journal PATH".to_owned()),
         })?;
-        Ok((&mut *self.dev, place))
+        let held = self.guard.as_ref().map(Guard::hold).transpose()?;
+        Ok((&mut *self.dev, place, held))
     }
 
     /// The change that takes a finished change back, from the undo file that was kept.

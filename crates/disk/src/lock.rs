@@ -1,20 +1,23 @@
 //! Keeping away from images that somebody uses, and others away from ours.
 //!
-//! 1. Nobody may have the file open: no process, no mapping, no loop device, no mount. Where a process cannot be
-//!    looked into, only its locks tell.
+//! 1. Nobody may have the file open: no process, no mapping, no loop device, no mount. A write lease shows them all,
+//!    those of other users and containers too, but not on devices and remote file systems; a look around tells who.
 //! 2. The lock bytes of qemu: byte 100 + n is held by who uses permission n, 200 + n by who forbids it to others; all
 //!    locks are shared, and a conflict is found by asking whether an exclusive one would be granted. Any of them held
 //!    refuses writing. We test, take ours, and test again, which closes the race.
 //! 3. Any other record lock, then `flock`, for those who know only that.
 //! 4. The locks belong to the open file and vanish with it, however the process ends.
-//!
-//! A write lease would find openers of other users as well; rustix and nix do not wrap that call, and it is not used.
+//! 5. A plan is made without the lease, so that nobody waits for it; the commit takes it again ([`Guard::hold`]), finds
+//!    who has come in the meantime, and keeps newcomers waiting while it writes.
 
+mod guard;
 mod holders;
 
+pub(crate) use guard::{Guard, Held};
 pub use holders::{Holder, Survey};
 
 use crate::{Dev, Error, FileDev, Result};
+use guard::Lease;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fd::AsFd;
@@ -59,7 +62,10 @@ fn try_exclusive(dev: &FileDev) -> Survey {
         && !lock_bytes_held(dev)
         // A file system that knows no such locks has no holders of them either.
         && flock(dev, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK);
-    Survey::of(dev.kind(), dev.identity(), !free)
+    let opened = guard::take(dev) == Lease::Denied;
+    // Given back at once: who comes while we plan need not wait, and is found by the commit.
+    let _ = lease::release(dev);
+    Survey { opened, ..Survey::of(dev.kind(), dev.identity(), !free) }
 }
 
 /// Tells others that we read, unless somebody writes.

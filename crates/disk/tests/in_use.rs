@@ -135,6 +135,29 @@ fn two_of_us() {
     open(&path, false).unwrap();
 }
 
+/// A plan takes time, and keeps nobody waiting: who has come when it is to be carried out, is found then.
+#[test]
+fn opened_between_plan_and_commit() {
+    let (_dir, path) = image();
+    let before = std::fs::read(&path).unwrap();
+    let mut ours = open(&path, false).unwrap();
+    let holder = Busy::python("f=open(p,'rb')", &path);
+    let mut overlay = disk::Overlay::new(&ours, &disk::Limits::default());
+    disk::Disk::write_at(&mut overlay, ondisk::Offset::ZERO, b"changed").unwrap();
+    let change = overlay.into_change();
+    let mut commit = || {
+        let cancel = disk::Cancel::new();
+        ours.commit(&change, &disk::CommitOptions::default(), &testkit::sim::cx(&cancel))
+    };
+    let error = commit().unwrap_err();
+    assert_eq!(error.class(), Class::InUse, "{error}");
+    assert!(error.to_string().contains("python3"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    drop(holder);
+    commit().unwrap();
+    assert!(std::fs::read(&path).unwrap().starts_with(b"changed"));
+}
+
 /// A loop device that is detached when it is dropped.
 struct Loop(String);
 

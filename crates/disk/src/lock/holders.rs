@@ -28,6 +28,8 @@ pub struct Survey {
     pub kernel: Vec<String>,
     /// Whether somebody holds a lock on it.
     pub locked: bool,
+    /// Whether the kernel says that somebody has it open, whom we may not be able to see. Known only for writing.
+    pub opened: bool,
     /// Processes that we were not allowed to look into.
     pub unseen: usize,
 }
@@ -49,13 +51,13 @@ impl Survey {
     /// Whether anybody was found.
     #[must_use]
     pub fn in_use(&self) -> bool {
-        self.locked || !self.holders.is_empty() || !self.kernel.is_empty()
+        self.locked || self.opened || !self.holders.is_empty() || !self.kernel.is_empty()
     }
 
     /// A file that is merely being read is in use too; a device is read by whoever lists devices.
     pub(super) fn refuses_writing(&self, kind: DevKind) -> bool {
         let by_process = self.holders.iter().any(|holder| holder.writes || kind == DevKind::File);
-        self.locked || by_process || !self.kernel.is_empty()
+        self.locked || self.opened || by_process || !self.kernel.is_empty()
     }
 
     fn look_at_processes(&mut self, target: &Target) {
@@ -182,6 +184,12 @@ impl fmt::Display for Survey {
         let mut all: Vec<String> = holders.chain(self.kernel.iter().cloned()).collect();
         if all.is_empty() && self.locked {
             all.push("the holder of a lock on it".to_owned());
+        }
+        if all.is_empty() && self.opened {
+            all.push(
+                "somebody who cannot be seen from here: another user's program, or one in a container"
+                    .to_owned(),
+            );
         }
         f.write_str(&all.join(", "))
     }

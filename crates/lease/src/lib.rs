@@ -1,0 +1,66 @@
+//! File leases of Linux (`fcntl(2)`, `F_SETLEASE`): the kernel's own word on who has a file open.
+//!
+//! 1. A write lease is given only where no other open file, mapping or loop device of the whole machine refers to the
+//!    file, whoever owns it and in whatever container it runs.
+//! 2. While it is held, others wait in `open` (a non-blocking one fails), at most for the system's lease break time.
+//! 3. Somebody waiting is told with `SIGIO`, whose default is to end the process: whoever takes a lease catches it.
+//! 4. A lease belongs to the open file: copies of the descriptor share it, and it ends with the last of them.
+//!
+//! This is the only unsafe code of the program: no crate wraps the call.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Takes a write lease, or renews it.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] where somebody else has the file open, or waits for it while we hold a lease; any
+/// other kind where the file system, or the ownership of the file, allows no leases.
+pub fn take(file: impl AsFd) -> io::Result<()> {
+    set(file, libc::F_WRLCK)
+}
+
+/// Gives the lease back; nothing happens where there is none.
+///
+/// # Errors
+/// Where the system fails.
+pub fn release(file: impl AsFd) -> io::Result<()> {
+    set(file, libc::F_UNLCK)
+}
+
+#[expect(unsafe_code, reason = "see the crate's description")]
+fn set(file: impl AsFd, kind: i32) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: the call takes numbers only and touches no memory of ours; the descriptor is borrowed, hence open.
+    let done = unsafe { libc::fcntl(fd, libc::F_SETLEASE, kind) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{File, OpenOptions};
+    use std::io::ErrorKind::WouldBlock;
+
+    #[test]
+    fn is_given_to_the_only_opener() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        take(file.as_file()).unwrap();
+        take(file.as_file()).unwrap();
+        release(file.as_file()).unwrap();
+        release(file.as_file()).unwrap();
+        for other in [File::open(file.path()), OpenOptions::new().write(true).open(file.path())] {
+            assert_eq!(take(file.as_file()).unwrap_err().kind(), WouldBlock);
+            drop(other.unwrap());
+            take(file.as_file()).unwrap();
+            release(file.as_file()).unwrap();
+        }
+    }
+
+    /// The system says so instead of giving one that guards nothing.
+    #[test]
+    fn is_not_given_on_what_is_no_file() {
+        let (reader, _writer) = io::pipe().unwrap();
+        assert_ne!(take(&reader).unwrap_err().kind(), WouldBlock);
+    }
+}
