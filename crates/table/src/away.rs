@@ -11,9 +11,10 @@
 
 use crate::chs::Geometry;
 use crate::grow::{ALIGN, GptEdit, mbr_end, used};
-use crate::mbr::{Record, Records};
+use crate::partition::{Partition, Role};
 use crate::plan::{Growth, Plan};
-use crate::table::{Partition, Raw, Role, Table};
+use crate::record::{Record, Records};
+use crate::table::{Raw, Table};
 use crate::{Error, Result};
 use disk::{Data, Write};
 use ondisk::num::{low32, round_down};

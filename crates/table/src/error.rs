@@ -1,6 +1,6 @@
 //! Errors of partition tables.
 
-use crate::Neighbour;
+use crate::partition::Neighbour;
 use ondisk::size::Human;
 use ondisk::{Class, Classified, Len, Offset};
 

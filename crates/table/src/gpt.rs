@@ -11,10 +11,12 @@
 //! 2. Entries never lie in the usable sectors, and are never longer than [`ENTRIES_MAX`].
 //! 3. Both copies say the same, except where they lie and which checksum follows from that.
 
-use crate::check::{Finding, overlaps};
-use crate::layout::{GPT_SIGNATURE, GptEntry, GptHeader, HeaderSector, MbrEntry};
-use crate::mbr::{PROTECTIVE, Record};
-use crate::table::{DiskId, PartUuid, Partition, Raw, Role, Table};
+use crate::copy::{Copies, Copy, Facts};
+use crate::finding::{Finding, overlaps};
+use crate::layout::{GPT_SIGNATURE, GptEntry, HeaderSector, MbrEntry};
+use crate::partition::{DiskId, PartUuid, Partition, Role};
+use crate::record::{PROTECTIVE, Record};
+use crate::table::{Raw, Table};
 use crate::{Error, Result, Type};
 use disk::{Limits, ReadAt};
 use ondisk::num::{round_up, to_u64, to_usize};
@@ -25,84 +27,8 @@ use zerocopy::FromBytes;
 const ENTRIES_MAX: Len = Len::mib(4);
 const ENTRY_MAX: u64 = 4096;
 
-/// One valid copy: a header and its entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copy {
-    /// Where the header lies.
-    pub at: Lba,
-    /// The header's whole sector.
-    pub sector: HeaderSector,
-    /// The whole sectors of the entries.
-    pub array: Vec<u8>,
-    /// The fields, in native numbers.
-    pub facts: Facts,
-}
-
-/// The fields of a header that everything else goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// Where the other copy lies.
-    pub alternate: Lba,
-    /// The first usable sector.
-    pub first: Lba,
-    /// The last usable sector.
-    pub last: Lba,
-    /// Where the entries begin.
-    pub entries_at: Lba,
-    /// Bytes of one entry.
-    pub entry_bytes: u64,
-    /// Bytes of all entries.
-    pub array_bytes: u64,
-}
-
-/// Everything a GPT disk keeps about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Copies {
-    /// Sector 0.
-    pub protective: Record,
-    /// Whether it describes partitions besides protecting.
-    pub hybrid: bool,
-    /// The copy at sector 1, if it is valid.
-    pub primary: Option<Copy>,
-    /// The copy at the end, if it is valid.
-    pub backup: Option<Copy>,
-}
-
 /// A copy, or what is wrong with it.
 pub type Found = std::result::Result<Copy, String>;
-
-impl Copy {
-    /// The bytes under the checksum.
-    pub fn entries(&self) -> &[u8] {
-        self.array.get(..to_usize(self.facts.array_bytes)).unwrap_or_default()
-    }
-
-    /// The number of whole sectors that the entries take.
-    pub fn array_sectors(&self, size: SectorSize) -> u64 {
-        size.sectors_in(Len::of(&self.array))
-    }
-
-    fn header(&self) -> Option<&GptHeader> {
-        self.sector.header()
-    }
-
-    /// Where it lies: the header, then the entries.
-    pub fn spans(&self, size: SectorSize) -> [Span; 2] {
-        let span = |at: Lba, len: Len| size.offset(at).and_then(|start| Span::new(start, len));
-        [
-            span(self.at, Len::of(&self.sector.0)).unwrap_or_default(),
-            span(self.facts.entries_at, Len::of(&self.array)).unwrap_or_default(),
-        ]
-    }
-}
-
-impl Copies {
-    /// Where all of it lies.
-    pub fn spans(&self, size: SectorSize) -> impl Iterator<Item = Span> + '_ {
-        let copies = self.primary.iter().chain(&self.backup).flat_map(move |copy| copy.spans(size));
-        copies.chain(Some(Span::whole(Len::new(size.bytes()))))
-    }
-}
 
 /// Whether a GPT header begins at that sector, valid or not.
 pub fn is_signed(disk: &dyn ReadAt, size: SectorSize, at: Lba) -> Result<bool> {
@@ -134,6 +60,17 @@ pub fn read_copy(disk: &dyn ReadAt, size: SectorSize, at: Lba, limits: &Limits) 
         Ok(()) => Ok(copy),
         Err(mismatch) => Err(format!("the {mismatch} over the entries")),
     })
+}
+
+/// Whether the header at `at` would be sound if only the disk were longer.
+pub fn is_cut_off(disk: &dyn ReadAt, size: SectorSize, at: Lba, limits: &Limits) -> Result<bool> {
+    let count = size.sectors_in(disk.len());
+    if at.0 >= count {
+        return Ok(false);
+    }
+    let sector = HeaderSector(Record::read(disk, size, at, limits)?.sector);
+    let sound_on = |count| judge_header(&sector, size, at, count).is_ok();
+    Ok(sound_on(u64::MAX) && !sound_on(count))
 }
 
 fn judge_header(

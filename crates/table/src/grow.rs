@@ -5,11 +5,13 @@
 //! 3. A new end is rounded up to 1 MiB where that is free. `Max` takes the last free sector.
 
 use crate::chs::Geometry;
-use crate::gpt::{Copies, Copy, guarded};
+use crate::copy::{Copies, Copy};
+use crate::gpt::guarded;
 use crate::layout::{GptEntry, MbrEntry};
-use crate::mbr::{PROTECTIVE, Record, Records};
+use crate::partition::{Neighbour, Partition, Role};
 use crate::plan::{Growth, Plan};
-use crate::table::{Neighbour, Partition, Raw, Role, Table};
+use crate::record::{PROTECTIVE, Record, Records};
+use crate::table::{Raw, Table};
 use crate::{Error, Result};
 use disk::{Data, Write};
 use ondisk::num::{low32, round_down, round_up, to_usize};

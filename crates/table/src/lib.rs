@@ -6,25 +6,31 @@
 mod away;
 mod check;
 mod chs;
+mod copy;
 mod error;
+mod finding;
 mod gpt;
 mod grow;
 mod kind;
 mod layout;
 mod mbr;
+mod partition;
 mod plan;
 mod probe;
 mod read;
+mod record;
 mod table;
 
 pub use away::plan_make_way;
-pub use check::{Finding, Severity, check};
+pub use check::check;
 pub use error::Error;
+pub use finding::{Finding, Severity};
 pub use grow::{Limit, To, plan_grow_disk, plan_grow_partition};
 pub use kind::Type;
+pub use partition::{DiskId, Neighbour, PartUuid, Partition, Role};
 pub use plan::{Growth, Plan};
 pub use read::{read, read_as};
-pub use table::{DiskId, Kind, Neighbour, PartUuid, Partition, Role, Table};
+pub use table::{Kind, Table};
 
 /// The result of working on a table.
 pub type Result<T> = std::result::Result<T, Error>;

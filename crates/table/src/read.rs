@@ -1,14 +1,14 @@
 //! Which table a disk has, if any.
 //!
 //! 1. A boot sector of a filesystem is not taken for an MBR, although both end with 55 aa.
-//! 2. A GPT counts where the MBR protects it, or where there is no MBR; beside an MBR with partitions of its own it
-//!    does not, as in the kernel.
+//! 2. A GPT counts where the MBR protects it, or where there is no MBR or an empty one; beside an MBR with partitions
+//!    of its own it does not, as in the kernel.
 //! 3. The sector size of a GPT is that at which its header is found. An MBR has none: 512, unless with 4096 it fits
 //!    the disk and filesystems, or the chain of records, begin where it says, and none do with 512.
 
-use crate::check::Finding;
+use crate::finding::Finding;
 use crate::layout::MbrEntry;
-use crate::mbr::{PROTECTIVE, Record};
+use crate::record::{PROTECTIVE, Record, sectors};
 use crate::table::Table;
 use crate::{Result, gpt, mbr, probe};
 use disk::{Limits, ReadAt};
@@ -49,10 +49,10 @@ fn find(disk: &dyn ReadAt, sizes: &[SectorSize], limits: &Limits) -> Result<Opti
             gpt::parse(disk, size, sector, found, limits).map(Some)
         }
         None if protected => orphan(disk, sizes, limits).map(Some),
-        other if is_mbr => {
+        _ if is_mbr => {
             let size = mbr_sector_size(disk, slots, sizes)?.unwrap_or(smallest);
             let mut table = mbr::parse(disk, size, Record::read(disk, size, Lba(0), limits)?, limits)?;
-            table.findings.extend(other.map(|(_, found)| beside(&found)));
+            table.findings.extend(beside(disk, sizes, &table, limits)?);
             Ok(Some(table))
         }
         _ => Ok(None),
@@ -92,14 +92,31 @@ fn orphan(disk: &dyn ReadAt, sizes: &[SectorSize], limits: &Limits) -> Result<Ta
     gpt::parse(disk, size, sector, Err("no GPT signature at sector 1".to_owned()), limits)
 }
 
-/// What a GPT header beside an MBR with partitions means.
-fn beside(found: &gpt::Found) -> Finding {
-    match found {
-        Ok(_) => Finding::damage(
-            "a valid GPT lies beside an MBR that describes other partitions and does not protect it",
-        ),
-        Err(_) => Finding::note("remains of a GPT lie beside the MBR"),
+/// What GPT headers mean beside an MBR that does not protect them. Kernel, firmware and `sfdisk` go by the MBR alone,
+/// however whole the GPT is; so do we, or remains of one that was cut off would become damage on a longer disk.
+fn beside(
+    disk: &dyn ReadAt,
+    sizes: &[SectorSize],
+    table: &Table,
+    limits: &Limits,
+) -> Result<Option<Finding>> {
+    let mut found = None;
+    for &size in sizes {
+        if !gpt::is_signed(disk, size, Lba(1))? {
+            continue;
+        }
+        let header = sectors(size, 1, 1).unwrap_or_default();
+        if let Some(part) = table.partitions.iter().find(|part| part.span.intersect(header).is_some()) {
+            let text = format!("partition {} of the MBR lies over the header of a GPT", part.number);
+            return Ok(Some(Finding::damage(text)));
+        }
+        if table.partitions.is_empty() && gpt::is_cut_off(disk, size, Lba(1), limits)? {
+            let text = "the MBR is empty and does not protect the GPT, which is of a longer disk";
+            return Ok(Some(Finding::damage(text)));
+        }
+        found = Some(Finding::note("a GPT, or what is left of one, lies beside the MBR, which alone counts"));
     }
+    Ok(found)
 }
 
 /// The sector size with which the slots point to something and fit the disk; `None` where neither or both do.

@@ -4,10 +4,12 @@
 //!    their chain, entries of a GPT by their place in the array.
 //! 2. A table can be read although it is damaged; then `findings` says so, and no change of it is planned.
 
-use crate::check::{Finding, Severity};
-use crate::{Error, Result, Type, gpt, mbr};
-use ondisk::guid::MixedGuid;
-use ondisk::{Len, Offset, SectorSize, Span, SpanSet};
+use crate::copy::Copies;
+use crate::finding::{Finding, Severity};
+use crate::partition::{DiskId, Neighbour, Partition, Role};
+use crate::record::Records;
+use crate::{Error, Result};
+use ondisk::{Len, Offset, SectorSize, SpanSet};
 use std::fmt;
 
 /// Which of the two formats.
@@ -17,74 +19,6 @@ pub enum Kind {
     Mbr,
     /// An array, in two copies.
     Gpt,
-}
-
-/// What identifies the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskId {
-    /// The disk signature.
-    Mbr(u32),
-    /// The disk GUID.
-    Gpt(MixedGuid),
-}
-
-/// A PARTUUID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartUuid {
-    /// The disk signature and the partition's number.
-    Mbr(u32, u32),
-    /// The entry's own GUID.
-    Gpt(MixedGuid),
-}
-
-/// What part a partition plays in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It holds data.
-    Primary,
-    /// It holds logical partitions.
-    Extended,
-    /// It lies in the extended partition.
-    Logical {
-        /// The record that describes it.
-        ebr: Offset,
-    },
-}
-
-/// One partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partition {
-    /// As Linux numbers it.
-    pub number: u32,
-    /// The bytes it owns; may lie outside the disk where the table is damaged.
-    pub span: Span,
-    /// What it is for.
-    pub kind: Type,
-    /// Its GPT name; text of the image, to be escaped before it is shown. Empty in an MBR.
-    pub name: String,
-    /// Its PARTUUID.
-    pub uuid: PartUuid,
-    /// The attribute bits of a GPT entry.
-    pub attributes: u64,
-    /// Whether a BIOS boots from it: the active flag, or a GPT entry's bit 2.
-    pub bootable: bool,
-    /// What part it plays.
-    pub role: Role,
-    /// Where it is described: the MBR (0) or the n-th EBR, and the slot there; in a GPT the entry.
-    pub(crate) slot: (usize, usize),
-}
-
-/// A partition in the way of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    /// Its number.
-    pub number: u32,
-    /// Its bytes.
-    pub span: Span,
-    /// Its type.
-    pub kind: Type,
-    /// Whether its type is swap.
-    pub swap: bool,
 }
 
 /// A partition table.
@@ -100,8 +34,8 @@ pub struct Table {
 /// The bytes it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Raw {
-    Mbr(mbr::Records),
-    Gpt(Box<gpt::Copies>),
+    Mbr(Records),
+    Gpt(Box<Copies>),
 }
 
 impl Table {
@@ -201,50 +135,11 @@ impl Table {
     }
 }
 
-impl Partition {
-    pub(crate) fn as_neighbour(&self) -> Neighbour {
-        Neighbour { number: self.number, span: self.span, kind: self.kind, swap: self.kind.is_swap() }
-    }
-}
-
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Mbr => "MBR",
             Self::Gpt => "GPT",
         })
-    }
-}
-
-/// As `sfdisk` shows it.
-impl fmt::Display for DiskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mbr(signature) => write!(f, "{signature:#010x}"),
-            Self::Gpt(guid) => f.write_str(&guid.to_string().to_ascii_uppercase()),
-        }
-    }
-}
-
-/// As Linux shows it below `/dev/disk/by-partuuid`.
-impl fmt::Display for PartUuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mbr(signature, number) => write!(f, "{signature:08x}-{number:02x}"),
-            Self::Gpt(guid) => guid.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Neighbour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.swap {
-            " (swap)"
-        } else if self.kind.is_extended() {
-            " (extended)"
-        } else {
-            ""
-        };
-        write!(f, "partition {}{what}", self.number)
     }
 }

@@ -6,7 +6,7 @@ mod support;
 
 use disk::Limits;
 use ondisk::{Class, Classified, Len, sum::crc32};
-use support::{Image, MIB};
+use support::{Image, MIB, assert_same};
 use table::{Kind, Severity, To};
 
 const LEN: u64 = 64 * MIB;
@@ -170,7 +170,7 @@ fn gpt_without_protection_or_beside_an_mbr() {
     let image = gpt();
     image.write(450, &[0x83]);
     assert_eq!(image.table().kind(), Kind::Mbr, "as the kernel sees it");
-    assert_damaged(&image, "a valid GPT lies beside an MBR");
+    assert_damaged(&image, "partition 1 of the MBR lies over the header of a GPT");
     let image = gpt();
     image.set_len(2 * LEN);
     let findings = table::check(&image.disk(), &Limits::default()).unwrap();
@@ -181,6 +181,56 @@ fn gpt_without_protection_or_beside_an_mbr() {
     let image = gpt();
     image.set_len(LEN - 512);
     assert_damaged(&image, "backup GPT: sector 131071 lies beyond");
+}
+
+/// An MBR whose maker has left a GPT behind, on a disk that was perhaps longer when the GPT was made.
+fn mbr_beside_gpt(len: u64) -> Image {
+    let image = gpt();
+    image.set_len(len);
+    image.tool(
+        "sfdisk",
+        &["--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never"],
+        "label: dos\n2048,8192,83\n",
+    );
+    image.write(PRIMARY, &gpt().bytes(PRIMARY, 512)).write(ENTRIES, &gpt().bytes(ENTRIES, 128 * 128));
+    image
+}
+
+#[test]
+fn an_mbr_beside_a_gpt_reads_the_same_on_a_longer_disk() {
+    for len in [LEN, LEN - 512, LEN / 2] {
+        let image = mbr_beside_gpt(len);
+        let before = image.table();
+        assert_eq!((before.kind(), before.partitions().len()), (Kind::Mbr, 1));
+        assert!(
+            before.findings().iter().all(|one| one.severity == Severity::Note),
+            "{:?}",
+            before.findings()
+        );
+        assert_eq!(before.findings().len(), 1, "it is said");
+        assert_eq!(image.tool("blkid", &["-p", "-o", "value", "-s", "PTTYPE"], "").trim(), "dos");
+        let theirs = image.copy();
+        theirs.set_len(2 * LEN).sfdisk_grow(1);
+        image.grow(1, To::Max, 2 * LEN).assert_clean();
+        assert_eq!(image.dump(), theirs.dump());
+        assert_same(&image, &theirs, 0, 64 * 512);
+        assert_eq!(image.table().findings(), before.findings());
+    }
+}
+
+#[test]
+fn an_empty_mbr_beside_a_gpt_is_damage_however_long_the_disk_is() {
+    for (len, words) in [(LEN, "protective MBR is missing"), (LEN / 2, "does not protect the GPT")] {
+        let image = gpt();
+        image.write(446, &[0; 64]).set_len(len);
+        assert_damaged(&image, words);
+        image.set_len(LEN);
+        assert_damaged(&image, "protective MBR is missing");
+    }
+    let image = gpt();
+    image.write(446, &[0; 64]).write(PRIMARY + 40, &[0xa5]);
+    assert_eq!(image.damage(), Vec::<String>::new(), "remains that no disk makes whole");
+    assert_eq!(image.table().partitions(), []);
 }
 
 fn mbr() -> Image {

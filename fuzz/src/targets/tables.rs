@@ -33,10 +33,6 @@ impl Case<'_> {
 /// Grows the disk and each partition. The table is sound afterwards, says what was planned, and nothing else changes.
 pub fn grow(case: Case<'_>) {
     let Ok(Some(before)) = table::read(&case.disk, &LIMITS) else { return };
-    if before.kind() == table::Kind::Mbr && !before.findings().is_empty() {
-        // Remains of a GPT beside it may be whole again on a longer disk.
-        return;
-    }
     let more = [0, 512, 100 * 512, (8 << 20) + 3 * 512, 3 << 40];
     let len = Len::new(case.disk_len().get() + more[usize::from(case.knob) % more.len()]);
     let numbers = before.partitions().iter().map(|part| Some(part.number)).take(6);
