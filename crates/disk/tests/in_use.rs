@@ -144,7 +144,7 @@ fn opened_between_plan_and_commit() {
     let holder = Busy::python("f=open(p,'rb')", &path);
     let mut overlay = disk::Overlay::new(&ours, &disk::Limits::default());
     disk::Disk::write_at(&mut overlay, ondisk::Offset::ZERO, b"changed").unwrap();
-    let change = overlay.into_change();
+    let change = overlay.into_change().unwrap();
     let mut commit = || {
         let cancel = disk::Cancel::new();
         ours.commit(&change, &disk::CommitOptions::default(), &testkit::sim::cx(&cancel))

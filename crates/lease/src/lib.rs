@@ -25,7 +25,11 @@ pub fn take(file: impl AsFd) -> io::Result<()> {
 /// # Errors
 /// Where the system fails.
 pub fn release(file: impl AsFd) -> io::Result<()> {
-    set(file, libc::F_UNLCK)
+    match set(file, libc::F_UNLCK) {
+        // What the kernel says where there is none.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        done => done,
+    }
 }
 
 #[expect(unsafe_code, reason = "see the crate's description")]
