@@ -43,7 +43,7 @@ fn set(file: impl AsFd, kind: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{File, OpenOptions};
+    use std::fs::OpenOptions;
     use std::io::ErrorKind::WouldBlock;
 
     #[test]
@@ -53,7 +53,8 @@ mod tests {
         take(file.as_file()).unwrap();
         release(file.as_file()).unwrap();
         release(file.as_file()).unwrap();
-        for other in [File::open(file.path()), OpenOptions::new().write(true).open(file.path())] {
+        for write in [false, true] {
+            let other = OpenOptions::new().read(true).write(write).open(file.path());
             assert_eq!(take(file.as_file()).unwrap_err().kind(), WouldBlock);
             drop(other.unwrap());
             take(file.as_file()).unwrap();
