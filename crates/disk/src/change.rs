@@ -76,6 +76,14 @@ impl Write {
     }
 }
 
+impl Move {
+    /// The bytes it replaces.
+    #[must_use]
+    pub fn target(&self) -> Span {
+        Span::new(self.to, self.from.len()).unwrap_or_default()
+    }
+}
+
 impl Change {
     /// Whether nothing would happen.
     #[must_use]
@@ -91,6 +99,23 @@ impl Change {
     pub fn fresh_len(&self) -> Len {
         let moved = self.moves.iter().map(|m| m.from.len().get());
         total(self.fresh.iter().map(|w| w.data.len().get()).chain(moved))
+    }
+
+    /// The end of what is written, and of the file where its length changes.
+    #[must_use]
+    pub fn reach(&self) -> Offset {
+        let writes = self.fresh.iter().chain(&self.home).map(|write| write.span().end());
+        let end = writes.chain(self.moves.iter().map(|one| one.target().end())).max().unwrap_or_default();
+        if self.new_len == self.old_len { end } else { end.max(self.new_len.end()) }
+    }
+
+    /// Bytes behind the old end that take space: zeros take none.
+    #[must_use]
+    pub fn added(&self) -> Len {
+        let stored = self.fresh.iter().filter(|write| matches!(write.data, Data::Bytes(_))).map(Write::span);
+        let moved = self.moves.iter().map(Move::target);
+        let behind = |span: Span| span.end().since(span.start().max(self.old_len.end()));
+        total(stored.chain(moved).filter_map(behind).map(Len::get))
     }
 
     /// Bytes written over referenced places.

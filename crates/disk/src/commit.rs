@@ -48,7 +48,6 @@ pub(crate) fn commit(mut job: Job<'_>, change: &Change, cx: &Cx<'_>) -> Result<R
     if change.is_empty() {
         return Ok(Receipt::default());
     }
-    refuse_taken(&job)?;
     let steps = steps(&*job.dev, change)?;
     let mut receipt = Receipt::of(&steps);
     let journal = reserve(job.dev, change, &steps)
@@ -110,9 +109,8 @@ fn steps<'c>(dev: &dyn Dev, change: &'c Change) -> Result<Vec<Step<'c>>> {
 
 /// A move reads the old state: nothing that is written before the home writes may lie there.
 fn check_moves(change: &Change) -> Result<()> {
-    let target = |one: &Move| Span::new(one.to, one.from.len()).unwrap_or_default();
     let fresh: SpanSet =
-        change.fresh.iter().map(Write::span).chain(change.moves.iter().map(target)).collect();
+        change.fresh.iter().map(Write::span).chain(change.moves.iter().map(Move::target)).collect();
     match change.moves.iter().find(|one| fresh.overlaps(one.from)) {
         Some(one) => Err(Error::BadChange { what: "moves bytes that it overwrites", span: one.from }),
         None => Ok(()),
@@ -293,11 +291,8 @@ fn remove_side_files(job: &mut Job<'_>) {
 }
 
 /// An undo file that is there already is found before anything is reserved.
-fn refuse_taken(job: &Job<'_>) -> Result<()> {
-    match &job.undo {
-        Some(place) if place.open()?.is_some() => Err(undo_exists(place)),
-        _ => Ok(()),
-    }
+pub(crate) fn refuse_taken(place: &Place) -> Result<()> {
+    if place.open()?.is_some() { Err(undo_exists(place)) } else { Ok(()) }
 }
 
 fn undo_exists(place: &Place) -> Error {

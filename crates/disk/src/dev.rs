@@ -6,11 +6,14 @@
 //!    it again proves nothing.
 
 mod file;
+mod named;
 
-pub use file::{FileDev, Folder};
+pub use file::{FileDev, Folder, Owner};
+pub(crate) use named::Named;
 
 use crate::{ReadAt, Result};
 use ondisk::{Len, Offset, Span};
+use rustix::fs::{FileType, Stat};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -33,6 +36,17 @@ pub struct Identity {
     pub inode: u64,
 }
 
+impl Identity {
+    /// Of a file with such a status; `None` where it is neither a regular file nor a block device.
+    fn of(stat: &Stat) -> Option<(DevKind, Self)> {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Some((DevKind::File, Self { device: stat.st_dev, inode: stat.st_ino })),
+            FileType::BlockDevice => Some((DevKind::Block, Self { device: stat.st_rdev, inode: 0 })),
+            _ => None,
+        }
+    }
+}
+
 /// Bytes with durability.
 pub trait Dev: ReadAt + Send {
     /// Replaces the bytes from `at`; grows a file where they reach beyond its end.
@@ -52,6 +66,18 @@ pub trait Dev: ReadAt + Send {
     /// # Errors
     /// Where the system fails, or the device has a fixed length.
     fn set_len(&mut self, len: Len) -> Result<()>;
+
+    /// Refuses an end that the bytes could never reach where they lie, and finds out without touching them.
+    ///
+    /// # Errors
+    /// Where they could not.
+    fn may_reach(&self, end: Offset) -> Result<()>;
+
+    /// How much space is left for new bytes; `None` where bytes take no space, or nobody knows.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    fn free(&self) -> Result<Option<Len>>;
 
     /// Reserves the space for writing `span`, which may lie beyond the end. Neither bytes nor length change. Where the
     /// system cannot reserve, checks that at least as much space is free.
@@ -81,11 +107,17 @@ pub trait Dev: ReadAt + Send {
 
 /// A folder with side files.
 pub trait Store: Send + Sync {
-    /// Creates a file that nobody else can read.
+    /// Creates a file that nobody can read but who can read the image.
     ///
     /// # Errors
     /// Where there is one of that name already, or the system fails.
     fn create(&mut self, name: &OsStr) -> Result<Box<dyn Dev>>;
+
+    /// Refuses where no file could be created.
+    ///
+    /// # Errors
+    /// Where the folder may not be written to.
+    fn may_create(&self) -> Result<()>;
 
     /// Opens a file for reading; `None` where there is none.
     ///
@@ -122,8 +154,13 @@ impl Place {
     /// # Errors
     /// Where there is no such folder, or `path` names none of its files.
     pub fn at(path: &Path) -> Result<Self> {
-        let (store, name) = Folder::of(path)?;
-        Ok(Self { store: Box::new(store), name, path: path.to_owned() })
+        Self::owned(path, None)
+    }
+
+    /// As [`Place::at`]; what is created there belongs to `owner`.
+    pub(crate) fn owned(path: &Path, owner: Option<Owner>) -> Result<Self> {
+        let (folder, name) = Folder::of(path)?;
+        Ok(Self { store: Box::new(folder.owned(owner)), name, path: path.to_owned() })
     }
 
     /// Opens what lies there for reading.

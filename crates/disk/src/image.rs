@@ -4,13 +4,14 @@
 //! 2. Reading opens for reading only. A journal beside it is looked at, never acted on.
 //! 3. Writing waits for nobody: an image in use or with a journal beside it is refused.
 
-use crate::commit::{Job, commit};
+use crate::commit::{Job, commit, refuse_taken};
+use crate::dev::Named;
 use crate::journal::{Found, Journal, Role, What, sectors, sum};
 use crate::lock::{self, Guard, Held, Survey};
 use crate::recover::{Way, find, home_state, load, recover, way};
 use crate::{
     Change, Cx, Data, Dev, DevKind, Disk, Error, ExtentMap, FileDev, Folder, Identity, Limits, Overlay,
-    Place, ReadAt, Result, Write,
+    Owner, Place, ReadAt, Result, Write,
 };
 use ondisk::text::Printable;
 use ondisk::{Len, Offset, Span, SpanSet};
@@ -74,6 +75,10 @@ pub struct Image {
     write: bool,
     /// Whether somebody held a lock when it was opened.
     locked: bool,
+    /// Its name; none where it has been put together from parts.
+    named: Option<Named>,
+    /// Whose it is, and what is made for it.
+    owner: Option<Owner>,
     /// Keeps openers away while it is written; none where it is no real file.
     guard: Option<Guard>,
 }
@@ -104,12 +109,15 @@ impl Image {
             lock::shared(&dev, locked);
             None
         };
+        // Behind the locks: from here on others stay away, if they mind locks.
+        let named = Some(Named::new(path, dev.identity())?);
+        let owner = dev.owner();
         let journal = match &how.journal {
-            Some(path) => Some(Place::at(path)?),
-            None if dev.kind() == DevKind::File => Some(beside(folder, &name, &real)),
+            Some(path) => Some(Place::owned(path, owner)?),
+            None if dev.kind() == DevKind::File => Some(beside(folder.owned(owner), &name, &real)),
             None => None,
         };
-        let image = Self { dev: Box::new(dev), journal, write, locked, guard };
+        let image = Self { dev: Box::new(dev), journal, write, locked, named, owner, guard };
         if how.write && !how.recover {
             image.refuse_pending()?;
         }
@@ -119,7 +127,8 @@ impl Image {
     /// Puts an image together from its parts, writable.
     #[must_use]
     pub fn from_parts(dev: Box<dyn Dev>, journal: Place) -> Self {
-        Self { dev, journal: Some(journal), write: true, locked: false, guard: None }
+        let (named, owner, guard) = (None, None, None);
+        Self { dev, journal: Some(journal), write: true, locked: false, named, owner, guard }
     }
 
     fn refuse_pending(&self) -> Result<()> {
@@ -163,13 +172,48 @@ impl Image {
         })
     }
 
+    /// Refuses what [`Image::commit`] would refuse, and writes nothing.
+    ///
+    /// # Errors
+    /// Where the image was replaced or written to since it was opened, cannot become so long or so full where it lies,
+    /// or has no place for its journal or for the undo file.
+    pub fn foresee(&self, change: &Change, options: &CommitOptions) -> Result<()> {
+        self.foresee_with(change, self.undo_place(options)?.as_ref())
+    }
+
+    fn foresee_with(&self, change: &Change, undo: Option<&Place>) -> Result<()> {
+        if change.is_empty() {
+            return Ok(());
+        }
+        self.named.as_ref().map_or(Ok(()), Named::refuse_changed)?;
+        self.journal.as_ref().ok_or_else(no_place)?.store.may_create()?;
+        if let Some(place) = undo {
+            refuse_taken(place)?;
+            place.store.may_create()?;
+        }
+        self.dev.may_reach(change.reach())?;
+        let added = change.added();
+        match self.dev.free()? {
+            Some(free) if free < added => Err(Error::Io {
+                op: "reserve",
+                span: Span::new(change.old_len.end(), added).unwrap_or_default(),
+                source: rustix::io::Errno::NOSPC.into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn undo_place(&self, options: &CommitOptions) -> Result<Option<Place>> {
+        options.undo.as_deref().map(|path| Place::owned(path, self.owner)).transpose()
+    }
+
     /// Makes `change` happen wholly or not at all. While it does, others wait in `open`, and `SIGIO` tells of them:
     /// the program must catch that signal.
     ///
     /// # Errors
     /// [`Error::Unfinished`]: recovery is needed. Any other: the image is as before.
     pub fn commit(&mut self, change: &Change, options: &CommitOptions, cx: &Cx<'_>) -> Result<Receipt> {
-        let mut undo = options.undo.as_deref().map(Place::at).transpose()?;
+        let mut undo = self.undo_place(options)?;
         self.commit_with(change, undo.as_mut(), &options.about, cx)
     }
 
@@ -184,8 +228,12 @@ impl Image {
         about: &str,
         cx: &Cx<'_>,
     ) -> Result<Receipt> {
-        let (dev, journal, _held) = self.writable()?;
-        commit(Job { dev, journal, undo, about }, change, cx)
+        self.foresee_with(change, undo.as_deref())?;
+        let (dev, journal, held) = self.writable()?;
+        let done = commit(Job { dev, journal, undo, about }, change, cx);
+        drop(held);
+        self.named.iter_mut().for_each(Named::look_again);
+        done
     }
 
     /// Finishes or takes back an interrupted change.
@@ -193,8 +241,11 @@ impl Image {
     /// # Errors
     /// Where the journal is damaged, somebody has written to the image since, or the system fails.
     pub fn recover(&mut self, cx: &Cx<'_>) -> Result<Outcome> {
-        let (dev, journal, _held) = self.writable()?;
-        recover(dev, journal, cx)
+        let (dev, journal, held) = self.writable()?;
+        let done = recover(dev, journal, cx);
+        drop(held);
+        self.named.iter_mut().for_each(Named::look_again);
+        done
     }
 
     /// What a change needs, with openers kept away.
@@ -202,11 +253,10 @@ impl Image {
         if !self.write {
             return Err(Error::Unsupported { what: "the image is open for reading only" });
         }
-        let place = self.journal.as_mut().ok_or_else(|| Error::Refused {
-            what: "a block device has no place beside it for the journal".to_owned(),
-            help: Some("name one on another disk with --journal PATH".to_owned()),
-        })?;
+        let place = self.journal.as_mut().ok_or_else(no_place)?;
         let held = self.guard.as_ref().map(Guard::hold).transpose()?;
+        // Behind the lease: what is seen now stays so.
+        self.named.as_ref().map_or(Ok(()), Named::refuse_changed)?;
         Ok((&mut *self.dev, place, held))
     }
 
@@ -259,6 +309,13 @@ impl Image {
         } else {
             Err(Error::Foreign { what, spans: foreign.iter().collect() })
         }
+    }
+}
+
+fn no_place() -> Error {
+    Error::Refused {
+        what: "a block device has no place beside it for the journal".to_owned(),
+        help: Some("name one on another disk with --journal PATH".to_owned()),
     }
 }
 

@@ -23,7 +23,7 @@ pub mod view;
 
 pub use change::{Change, Data, Move, Write};
 pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
-pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Place, Store};
+pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Owner, Place, Store};
 pub use error::{Error, Result};
 pub use extent::{Extent, ExtentKind, ExtentMap};
 pub use image::{CommitOptions, Image, OpenOptions, Outcome, Pending, Receipt};

@@ -343,6 +343,12 @@ impl Dev for MemDev {
         self.0.set_len(len);
         Ok(())
     }
+    fn may_reach(&self, _: Offset) -> Result<()> {
+        Ok(())
+    }
+    fn free(&self) -> Result<Option<Len>> {
+        Ok(None)
+    }
     fn reserve(&mut self, _: Span) -> Result<()> {
         Ok(())
     }

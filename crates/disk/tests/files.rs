@@ -16,7 +16,7 @@ use disk::{
     Cancel, Change, CommitOptions, Image, Limits, MemDisk, OpenOptions, Outcome, Place, ReadAt, Sparse,
 };
 use ondisk::{Class, Classified, Len};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -67,13 +67,17 @@ fn commit_and_undo() {
     };
     for (n, change) in [change(), shrink].iter().enumerate() {
         save(&path, &base());
+        std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+        let mode = [0o640, 0o604][n];
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         let undo = dir.path().join(format!("undo{n}"));
         let options = CommitOptions { undo: Some(undo.clone()), about: "test".to_owned() };
         let mut image = open(&path);
         let receipt = image.commit(change, &options, &cx(&cancel)).unwrap();
         assert_eq!(receipt.flushes, 7);
         assert!(!side_car(&path).exists());
-        assert_eq!(std::fs::metadata(&undo).unwrap().permissions().mode() & 0o777, 0o600);
+        let theirs = std::fs::metadata(&undo).unwrap();
+        assert_eq!((theirs.uid(), theirs.gid(), theirs.mode() & 0o7777), (1234, 4321, mode));
         assert!(Sparse::load(&image).unwrap() == after(&base(), change));
         let back = image.undo(&Place::at(&undo).unwrap(), &Limits::default()).unwrap();
         image.commit(&back, &CommitOptions::default(), &cx(&cancel)).unwrap();
@@ -85,6 +89,42 @@ fn commit_and_undo() {
         let taken = image.commit(change, &options, &cx(&cancel)).unwrap_err();
         assert_eq!(taken.class(), Class::Refused, "{taken}");
         assert!(!side_car(&path).exists() && Sparse::load(&image).unwrap() == base());
+    }
+}
+
+/// Whoever replaces or writes to an image while a change of it is planned keeps what he has done.
+#[test]
+fn changed_by_others_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, other] = ["a.img", "other.img"].map(|name| dir.path().join(name));
+    let work: [(&str, &dyn Fn()); 4] = [
+        ("replaced", &|| {
+            save(&other, &base());
+            std::fs::rename(&other, &path).unwrap();
+        }),
+        ("removed", &|| std::fs::remove_file(&path).unwrap()),
+        ("written to", &|| {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.write_all_at(b"y", 60_000).unwrap();
+        }),
+        ("lengthened", &|| {
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(70_000).unwrap();
+        }),
+    ];
+    let cancel = Cancel::new();
+    for (what, work) in work {
+        save(&path, &base());
+        let mut image =
+            Image::open(&path, &OpenOptions { write: true, force: true, ..OpenOptions::default() }).unwrap();
+        std::thread::sleep(Duration::from_millis(20)); // file systems count time in ticks
+        work();
+        let before = path.exists().then(|| loaded(&path));
+        for _ in 0..2 {
+            let seen = image.foresee(&change(), &CommitOptions::default()).unwrap_err();
+            let error = image.commit(&change(), &CommitOptions::default(), &cx(&cancel)).unwrap_err();
+            assert_eq!((error.class(), error.to_string()), (Class::Refused, seen.to_string()), "{what}");
+        }
+        assert!(before == path.exists().then(|| loaded(&path)) && !side_car(&path).exists(), "{what}");
     }
 }
 
@@ -109,7 +149,7 @@ fn pending() {
         Sparse::load(&pending.view(&image, &Limits::default()).unwrap()).unwrap()
             == after(&base(), &change())
     );
-    drop((pending, image));
+    drop((pending, image, file));
     let mut image = Image::open(&path, &OpenOptions { recover: true, ..OpenOptions::default() }).unwrap();
     let cancel = Cancel::new();
     assert_eq!(image.recover(&cx(&cancel)).unwrap(), Outcome::RolledForward);

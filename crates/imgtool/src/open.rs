@@ -82,13 +82,7 @@ impl Session {
         let format = probe::for_writing(&image, name_of(path), self.globals.format).of(path)?;
         let mut opened = Opened::new(path, image, format);
         self.follow(&mut opened)?;
-        match &change.undo {
-            Some(undo) if undo.symlink_metadata().is_ok() => {
-                let why = format!("{}: exists already", show(undo));
-                Err(Failure::new(Exit::Refused, "refused", why).with_help("name a new file with --undo"))
-            }
-            _ => Ok(opened),
-        }
+        Ok(opened)
     }
 
     /// What a change of an image still has to open: its journal and its undo file.

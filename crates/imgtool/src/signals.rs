@@ -6,6 +6,7 @@
 //! | `SIGTERM`, `SIGHUP` | stop at the next safe place | the same |
 //! | `SIGUSR1` | one line of progress | the same |
 //! | `SIGIO` | nothing: somebody waits to open the image that is being written, and the wait is short | the same |
+//! | `SIGXFSZ` | nothing: the write that went beyond `ulimit -f` fails | the same |
 //!
 //! 1. Stopping at once is safe as well: an image is committed through its journal.
 //! 2. A signal that was ignored when the program began stays ignored (`nohup`, background jobs).
@@ -13,7 +14,7 @@
 use crate::exit::{Exit, Failure};
 use crate::progress::{Meter, tell};
 use disk::Cancel;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGIO, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGIO, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::Arc;
@@ -25,13 +26,14 @@ use std::sync::Arc;
 pub fn listen(cancel: Arc<Cancel>, meter: Meter, json: bool) -> io::Result<()> {
     let ignored =
         std::fs::read_to_string("/proc/self/status").map(|status| ignored(&status)).unwrap_or_default();
-    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGIO].into_iter().filter(|&signal| !is_in(ignored, signal));
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGIO, SIGXFSZ];
+    let wanted = wanted.into_iter().filter(|&signal| !is_in(ignored, signal));
     let mut signals = Signals::new(wanted)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut interrupted = false;
         for signal in &mut signals {
             match signal {
-                SIGIO => {}
+                SIGIO | SIGXFSZ => {}
                 SIGUSR1 => tell(&format!("imgtool: {}", meter.line())),
                 SIGINT if interrupted => at_once(json),
                 _ => {

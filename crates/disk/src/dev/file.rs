@@ -6,12 +6,14 @@ use crate::{Error, ExtentKind, ExtentMap, ReadAt, Result};
 use ondisk::num::{round_down, round_up};
 use ondisk::{Len, Offset, Span};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{self, Access, Advice, AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::io;
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Zeros are written in pieces of this length where the system cannot punch them.
@@ -27,6 +29,30 @@ pub struct FileDev {
     len: Len,
     kind: DevKind,
     identity: Identity,
+    owner: Owner,
+}
+
+/// To whom a file belongs, and what everybody may do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    user: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl Owner {
+    /// Gives a new file of ours to the same people as far as we may; nobody gets more rights than he has on the image.
+    fn take_over(self, file: &File) -> io::Result<()> {
+        let whole = fchown(file, Some(self.user), Some(self.group)).is_ok();
+        let mode = if whole {
+            self.mode & 0o666
+        } else if fchown(file, None, Some(self.group)).is_ok() {
+            self.mode & 0o066 | 0o600
+        } else {
+            0o600
+        };
+        file.set_permissions(Permissions::from_mode(mode))
+    }
 }
 
 impl FileDev {
@@ -36,27 +62,41 @@ impl FileDev {
     /// Where it is neither a regular file nor a block device.
     pub fn new(file: File) -> Result<Self> {
         let stat = fs::fstat(&file).map_err(|e| sys("stat", Span::default(), e))?;
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => DevKind::File,
-            FileType::BlockDevice => DevKind::Block,
-            _ => return Err(Error::Unsupported { what: "neither a regular file nor a block device" }),
-        };
+        let (kind, identity) = Identity::of(&stat)
+            .ok_or(Error::Unsupported { what: "neither a regular file nor a block device" })?;
         let len = match kind {
             DevKind::File => u64::try_from(stat.st_size).unwrap_or_default(),
             DevKind::Block => {
                 fs::seek(&file, SeekFrom::End(0)).map_err(|e| sys("seek", Span::default(), e))?
             }
         };
-        let identity = match kind {
-            DevKind::File => Identity { device: stat.st_dev, inode: stat.st_ino },
-            DevKind::Block => Identity { device: stat.st_rdev, inode: 0 },
-        };
-        Ok(Self { file, len: Len::new(len), kind, identity })
+        let owner = Owner { user: stat.st_uid, group: stat.st_gid, mode: stat.st_mode };
+        Ok(Self { file, len: Len::new(len), kind, identity, owner })
     }
 
-    fn free(&self) -> Result<Len> {
-        let stat = fs::fstatvfs(&self.file).map_err(|e| sys("statfs", Span::default(), e))?;
-        Ok(Len::new(stat.f_bavail.saturating_mul(stat.f_frsize)))
+    /// Whose it is; what lies beside a device is not for everybody who may use the device.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        (self.kind == DevKind::File).then_some(self.owner)
+    }
+
+    /// Whether the file could be that long: a seek goes as far as the file system lets the file reach.
+    fn reaches(&self, len: u64) -> bool {
+        fs::seek(&self.file, SeekFrom::Start(len)).is_ok()
+    }
+
+    /// The longest that the file could become where it lies.
+    fn len_max(&self) -> Len {
+        let (mut most, mut beyond) = (self.len.get(), i64::MAX.unsigned_abs());
+        while let middle = most.midpoint(beyond)
+            && middle > most
+        {
+            if self.reaches(middle) {
+                most = middle;
+            } else {
+                beyond = middle;
+            }
+        }
+        Len::new(most)
     }
 }
 
@@ -150,13 +190,40 @@ impl Dev for FileDev {
         Ok(())
     }
 
+    fn may_reach(&self, end: Offset) -> Result<()> {
+        if self.kind == DevKind::Block {
+            return Ok(());
+        }
+        let refused = |what: String, help: &str| Error::Refused { what, help: Some(help.to_owned()) };
+        if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| end.get() > *limit) {
+            let what =
+                format!("the file would reach to byte {end}; this process may write up to byte {limit}");
+            return Err(refused(what, "raise the limit with `ulimit -f`"));
+        }
+        // Where not even the present length can be reached, a seek says nothing about lengths.
+        if self.reaches(end.get()) || !self.reaches(self.len.get()) {
+            return Ok(());
+        }
+        let most = self.len_max();
+        let what = format!("the file would be {end} bytes long; where it lies a file can have {most}");
+        Err(refused(what, "grow it less, or move it to a file system with longer files, XFS for example"))
+    }
+
+    fn free(&self) -> Result<Option<Len>> {
+        if self.kind == DevKind::Block {
+            return Ok(None);
+        }
+        let stat = fs::fstatvfs(&self.file).map_err(|e| sys("statfs", Span::default(), e))?;
+        Ok(Some(Len::new(stat.f_bavail.saturating_mul(stat.f_frsize))))
+    }
+
     fn reserve(&mut self, span: Span) -> Result<()> {
         if self.kind == DevKind::Block || span.is_empty() {
             return Ok(());
         }
         match fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, span.start().get(), span.len().get()) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.free()? >= span.len() => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.free()? >= Some(span.len()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(sys("reserve", span, Errno::NOSPC)),
             Err(e) => Err(sys("reserve", span, e)),
         }
@@ -188,6 +255,7 @@ impl Dev for FileDev {
 pub struct Folder {
     dir: OwnedFd,
     path: PathBuf,
+    owner: Option<Owner>,
 }
 
 impl Folder {
@@ -201,7 +269,13 @@ impl Folder {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = fs::open(parent, flags, Mode::empty()).map_err(at)?;
-        Ok((Self { dir, path: parent.to_owned() }, name.to_owned()))
+        Ok((Self { dir, path: parent.to_owned(), owner: None }, name.to_owned()))
+    }
+
+    /// The folder, in which new files belong to `owner`.
+    #[must_use]
+    pub(crate) fn owned(self, owner: Option<Owner>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Opens an image in this folder. A device that is mounted or part of a stack is not opened for writing.
@@ -226,9 +300,21 @@ impl Folder {
 impl Store for Folder {
     fn create(&mut self, name: &OsStr) -> Result<Box<dyn Dev>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|e| self.failed("create", name, e))?;
-        Ok(Box::new(FileDev::new(file.into())?))
+        let file = fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).map(File::from);
+        let file = file.map_err(|e| self.failed("create", name, e))?;
+        if let Some(owner) = self.owner {
+            // A file system without owners and modes has one answer for all files.
+            let _ = owner.take_over(&file);
+        }
+        Ok(Box::new(FileDev::new(file)?))
+    }
+
+    fn may_create(&self) -> Result<()> {
+        let rights = Access::WRITE_OK | Access::EXEC_OK;
+        fs::accessat(&self.dir, ".", rights, AtFlags::EACCESS).map_err(|why| Error::Refused {
+            what: format!("no file can be made in {:?}: {}", self.path, io::Error::from(why)),
+            help: Some("let the journal lie elsewhere with --journal PATH".to_owned()),
+        })
     }
 
     fn open(&self, name: &OsStr) -> Result<Option<Box<dyn Dev>>> {

@@ -46,11 +46,14 @@ fn commit(
     how: &args::Change,
     session: &Session,
 ) -> Result<Option<Receipt>, Failure> {
+    let options = CommitOptions { undo: how.undo.clone(), about: about() };
+    if session.globals.dry_run {
+        image.foresee(change, &options).of(name)?;
+    }
     if change.is_empty() || session.globals.dry_run {
         return Ok(None);
     }
     session.cancel.check().of(name)?;
-    let options = CommitOptions { undo: how.undo.clone(), about: about() };
     image.commit(change, &options, &session.cx()).of(name).map(Some)
 }
 

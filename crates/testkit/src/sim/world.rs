@@ -348,6 +348,14 @@ impl Dev for SimDev {
         Ok(())
     }
 
+    fn may_reach(&self, _: Offset) -> Result<()> {
+        Ok(())
+    }
+
+    fn free(&self) -> Result<Option<Len>> {
+        Ok(None)
+    }
+
     fn reserve(&mut self, span: Span) -> Result<()> {
         self.world().call("reserve", span).map(drop)
     }
@@ -416,6 +424,10 @@ impl Store for SimStore {
         world.log.push(Op::Create { name: name.to_owned(), file });
         drop(world);
         Ok(Box::new(SimDev::new(&self.world, file)))
+    }
+
+    fn may_create(&self) -> Result<()> {
+        Ok(())
     }
 
     fn open(&self, name: &OsStr) -> Result<Option<Box<dyn Dev>>> {
