@@ -4,14 +4,48 @@
 //!    may open (threat model, G2).
 //! 2. A parent is only read.
 
-use crate::Format;
+use crate::{BlockStatus, Format, Result};
 use disk::ReadAt;
+use ondisk::Span;
 use ondisk::guid::Uuid;
 use ondisk::text::Printable;
 use std::fmt;
+use std::sync::Arc;
+
+/// A virtual disk that can say where its bytes are stored.
+pub trait Mapped: ReadAt {
+    /// The runs of `range`, in order. The caller keeps it small: there can be as many runs as sectors.
+    ///
+    /// # Errors
+    /// As [`ReadAt::extents`].
+    fn status(&self, range: Span) -> Result<Vec<BlockStatus>>;
+}
+
+impl<T: Mapped + Send + ?Sized> Mapped for Arc<T> {
+    fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
+        (**self).status(range)
+    }
+}
 
 /// An opened parent: its virtual disk.
-pub type Parent = Box<dyn ReadAt + Send>;
+pub type Parent = Box<dyn Mapped + Send>;
+
+/// What lies under a run that the child does not store. Behind the parent's end nobody has anything.
+pub(crate) fn status_under(parent: &dyn Mapped, span: Span) -> Result<Vec<BlockStatus>> {
+    let mut list = match span.intersect(Span::whole(parent.len())) {
+        Some(there) => parent.status(there)?,
+        None => Vec::new(),
+    };
+    for run in &mut list {
+        run.depth = run.depth.saturating_add(1);
+    }
+    if let Some(beyond) = Span::between(span.start().max(parent.len().end()), span.end())
+        && !beyond.is_empty()
+    {
+        list.push(BlockStatus::hole(beyond));
+    }
+    Ok(list)
+}
 
 /// What a child says about its parent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

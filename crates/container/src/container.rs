@@ -3,7 +3,7 @@
 use crate::qcow2::{self, Qcow2};
 use crate::vhd::size::Geometry;
 use crate::vhd::{self, Vhd};
-use crate::{BlockStatus, Error, Findings, Format, Parent, ParentRef, Result, raw};
+use crate::{BlockStatus, Error, Findings, Format, Mapped, Parent, ParentRef, Result, raw};
 use disk::{Disk, ExtentMap, Limits, ReadAt};
 use ondisk::guid::Uuid;
 use ondisk::{Len, Offset, Span};
@@ -173,8 +173,9 @@ impl<D: ReadAt> Container<D> {
             Self::Qcow2(qcow2) => qcow2.into_file(),
         }
     }
+}
 
-    /// The runs of a range.
+impl<D: ReadAt> Mapped for Container<D> {
     fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
         match self {
             Self::Raw(file) => Ok(raw::status(file, range)?),

@@ -15,7 +15,7 @@ pub mod raw;
 pub mod status;
 pub mod vhd;
 
-pub use chain::{Parent, ParentRef};
+pub use chain::{Mapped, Parent, ParentRef};
 pub use container::{Container, Facts, GrowPlan, Map, VhdFacts};
 pub use create::{Create, CreatePlan};
 pub use error::{Error, Result};

@@ -15,11 +15,25 @@ pub struct BlockStatus {
     pub data: bool,
     /// Where these bytes are in the file, if they are there one by one.
     pub offset: Option<Offset>,
-    /// How many images down the chain: 0 is the image itself, 1 anything that its parent answers.
+    /// How many images down the chain: 0 is the image itself, 1 its parent. What no image has counts to the last that
+    /// is long enough.
     pub depth: u32,
 }
 
 impl BlockStatus {
+    /// A run that no image has.
+    pub(crate) const fn hole(span: Span) -> Self {
+        Self { span, present: false, zero: true, data: false, offset: None, depth: 0 }
+    }
+
+    /// Adds the run to a list, as one with the last where it only goes on.
+    pub(crate) fn append_to(self, list: &mut Vec<Self>) {
+        match list.last_mut().and_then(|last| last.joined(self).map(|joined| (last, joined))) {
+            Some((last, joined)) => *last = joined,
+            None => list.push(self),
+        }
+    }
+
     /// The two runs as one, if `next` only goes on.
     #[must_use]
     pub fn joined(self, next: Self) -> Option<Self> {

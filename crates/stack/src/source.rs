@@ -1,7 +1,7 @@
 //! An image as the layers above its file need it.
 
 use crate::Result;
-use container::{Container, Format};
+use container::{Container, Format, Mapped};
 use disk::{Cx, ReadAt};
 use ondisk::guid::Uuid;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Source<'a> {
 #[derive(Clone)]
 pub struct Parent {
     /// Its virtual disk.
-    pub disk: Arc<dyn ReadAt + Send>,
+    pub disk: Arc<dyn Mapped + Send>,
     /// Its own identity, where its format has one.
     pub id: Option<Uuid>,
 }

@@ -35,7 +35,7 @@ pub use facts::{BitmapFacts, Facts, SnapshotFacts};
 pub use grow::GrowPlan;
 pub use header::Compression;
 
-use crate::{Error, Format, Parent, ParentRef, Result};
+use crate::{Error, Format, Mapped, Parent, ParentRef, Result};
 use cache::Cache;
 use disk::{Limits, ReadAt};
 use header::Header;
@@ -52,7 +52,7 @@ pub struct Qcow2<D> {
     file: D,
     header: Header,
     limits: Limits,
-    parent: Option<Arc<dyn ReadAt + Send>>,
+    parent: Option<Arc<dyn Mapped + Send>>,
     /// The active L1 table, as it stands in the file.
     l1: Vec<u64>,
     snapshots: Vec<Snapshot>,
@@ -122,11 +122,6 @@ impl<D: ReadAt> Qcow2<D> {
     #[must_use]
     pub fn into_file(self) -> D {
         self.file
-    }
-
-    /// Whether reading may end up at a parent.
-    const fn has_parent(&self) -> bool {
-        self.header.backing.is_some() || self.parent.is_some()
     }
 
     /// How far the parent's bytes reach.

@@ -4,7 +4,7 @@ use super::cache::{Piece, raw_at};
 use super::entry::{Entry, Plain};
 use super::layout::{COPIED, OFFSET_MASK};
 use super::{Qcow2, file, part_of, unpack};
-use crate::{BlockStatus, Error, Result};
+use crate::{BlockStatus, Error, Mapped, Result, chain};
 use disk::traits::{bounded, within};
 use disk::{ExtentKind, ExtentMap, ReadAt};
 use ondisk::{Len, Offset, Span};
@@ -236,52 +236,41 @@ impl<D: ReadAt> Qcow2<D> {
         Ok(map)
     }
 
-    /// The runs of `range` as `qemu-img map` would tell them, in order.
-    ///
-    /// # Errors
-    /// Where `range` does not lie on the disk, a table cannot be read, or the list needs more memory than allowed.
-    pub fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
+    fn run_status(&self, run: Run) -> Result<Vec<BlockStatus>> {
+        let here = BlockStatus { present: true, ..BlockStatus::hole(run.span) };
+        let stored = BlockStatus { zero: false, data: true, ..here };
+        Ok(match (run.what, &self.parent) {
+            (What::Stored(host), _) => vec![BlockStatus { offset: Some(host), ..stored }],
+            (What::Packed(_), _) => vec![stored],
+            (What::Zero, _) => vec![here],
+            (What::Parent, Some(parent)) => chain::status_under(&**parent, run.span)?,
+            (What::Parent, None) => {
+                // Who names a parent that was not given is refused.
+                self.parent_len()?;
+                vec![BlockStatus::hole(run.span)]
+            }
+        })
+    }
+}
+
+impl<D: ReadAt> Mapped for Qcow2<D> {
+    fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
         within(range, self.header.size)?;
         let budget = self.limits.budget("the map of a qcow2 image");
         let mut list: Vec<BlockStatus> = Vec::new();
         let mut rest = range;
         while !rest.is_empty() {
-            let next = self.first_status(rest)?;
-            rest = Span::between(next.span.end(), rest.end()).unwrap_or_default();
-            if let Some(joined) = list.last().and_then(|last| last.joined(next)) {
-                list.pop();
-                list.push(joined);
-            } else {
-                budget.take(Len::new(ondisk::num::to_u64(size_of::<BlockStatus>())))?;
-                list.push(next);
+            let run = self.run(rest)?;
+            rest = Span::between(run.span.end(), rest.end()).unwrap_or_default();
+            for next in self.run_status(run)? {
+                let before = list.len();
+                next.append_to(&mut list);
+                if list.len() > before {
+                    budget.take(Len::new(ondisk::num::to_u64(size_of::<BlockStatus>())))?;
+                }
             }
         }
         Ok(list)
-    }
-
-    fn first_status(&self, within: Span) -> Result<BlockStatus> {
-        let run = self.run(within)?;
-        let own =
-            BlockStatus { span: run.span, present: true, zero: false, data: true, offset: None, depth: 0 };
-        Ok(match run.what {
-            What::Stored(host) => BlockStatus { offset: Some(host), ..own },
-            What::Packed(_) => own,
-            What::Zero => BlockStatus { zero: true, data: false, ..own },
-            What::Parent => self.parent_status(own)?,
-        })
-    }
-
-    fn parent_status(&self, own: BlockStatus) -> Result<BlockStatus> {
-        let extents = self.parent_extents(own.span)?;
-        let depth = u32::from(self.has_parent());
-        Ok(match extents.iter().next() {
-            Some(first) => {
-                let data = !first.kind.reads_zero();
-                let present = first.kind != ExtentKind::Hole;
-                BlockStatus { span: first.span, present, zero: !data, data, offset: None, depth }
-            }
-            None => BlockStatus { present: false, zero: true, data: false, depth, ..own },
-        })
     }
 }
 

@@ -4,7 +4,7 @@ use super::bits::Bits;
 use super::header::SECTOR;
 use super::layout::UNALLOCATED;
 use super::{Body, Sparse, Vhd};
-use crate::{BlockStatus, Error, Result};
+use crate::{BlockStatus, Error, Mapped, Parent, Result, chain};
 use disk::traits::{bounded, within};
 use disk::{ExtentKind, ExtentMap, ReadAt};
 use ondisk::num::to_usize;
@@ -180,15 +180,20 @@ impl Sparse {
         Ok(())
     }
 
+    /// The parent that the image needs.
+    fn parent(&self) -> Result<&Parent> {
+        self.parent.as_ref().ok_or_else(|| Error::ParentMissing {
+            parent: self.parent_ref.as_ref().map(ToString::to_string).unwrap_or_default(),
+        })
+    }
+
     /// Fills `buf` with what lies under a piece that is not stored here.
     fn read_under(&self, span: Span, buf: &mut [u8]) -> Result<()> {
-        let Some(named) = &self.parent_ref else {
+        if self.parent_ref.is_none() {
             buf.fill(0);
             return Ok(());
-        };
-        let Some(parent) = &self.parent else {
-            return Err(Error::ParentMissing { parent: named.to_string() });
-        };
+        }
+        let parent = self.parent()?;
         let there = span.intersect(Span::whole(parent.len())).unwrap_or_default().len().to_usize();
         let (stored, beyond) = buf.split_at_mut(there.min(buf.len()));
         beyond.fill(0);
@@ -200,13 +205,11 @@ impl Sparse {
 
     /// What is known about a run that is not stored here. Zero unless there is a parent that says otherwise.
     pub fn extents_under(&self, span: Span, source: Source) -> Result<ExtentMap> {
-        let Some(named) = &self.parent_ref else {
+        if self.parent_ref.is_none() {
             let kind = if source == Source::Absent { ExtentKind::Hole } else { ExtentKind::Zero };
             return Ok(ExtentMap::single(span, kind));
-        };
-        let Some(parent) = &self.parent else {
-            return Err(Error::ParentMissing { parent: named.to_string() });
-        };
+        }
+        let parent = self.parent()?;
         let mut map = ExtentMap::new();
         if let Some(there) = span.intersect(Span::whole(parent.len())) {
             map.append(&parent.extents(there)?);
@@ -256,14 +259,20 @@ impl Sparse {
         let mut list = Vec::new();
         self.each_piece(file, range, |piece, entry| {
             for (span, source) in self.runs(file, piece, entry)? {
-                if let Source::File(at) = source {
-                    let stored = BlockStatus { offset: Some(at), ..status_of(span, ExtentKind::Data, 0) };
-                    push(&mut list, stored);
-                    continue;
-                }
-                let depth = u32::from(self.parent_ref.is_some());
-                for extent in self.extents_under(span, source)?.iter() {
-                    push(&mut list, status_of(extent.span, extent.kind, depth));
+                let here = BlockStatus { present: true, ..BlockStatus::hole(span) };
+                match source {
+                    Source::File(at) => {
+                        BlockStatus { zero: false, data: true, offset: Some(at), ..here }
+                            .append_to(&mut list);
+                    }
+                    Source::Clear if self.parent_ref.is_none() => here.append_to(&mut list),
+                    Source::Absent if self.parent_ref.is_none() => {
+                        BlockStatus::hole(span).append_to(&mut list);
+                    }
+                    Source::Clear | Source::Absent => {
+                        let under = chain::status_under(&**self.parent()?, span)?;
+                        under.into_iter().for_each(|run| run.append_to(&mut list));
+                    }
                 }
             }
             Ok(())
@@ -272,30 +281,8 @@ impl Sparse {
     }
 }
 
-fn status_of(span: Span, kind: ExtentKind, depth: u32) -> BlockStatus {
-    BlockStatus {
-        span,
-        present: kind != ExtentKind::Hole,
-        zero: kind.reads_zero(),
-        data: kind == ExtentKind::Data,
-        offset: None,
-        depth,
-    }
-}
-
-fn push(list: &mut Vec<BlockStatus>, next: BlockStatus) {
-    match list.last_mut().and_then(|last| last.joined(next).map(|joined| (last, joined))) {
-        Some((last, joined)) => *last = joined,
-        None => list.push(next),
-    }
-}
-
-impl<D: ReadAt> Vhd<D> {
-    /// The map of `range`, which the caller keeps small: a block can have as many runs as it has sectors.
-    ///
-    /// # Errors
-    /// As [`ReadAt::extents`].
-    pub fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
+impl<D: ReadAt> Mapped for Vhd<D> {
+    fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
         within(range, self.len)?;
         match &self.body {
             Body::Fixed => Ok(crate::raw::status(&self.file, range)?),

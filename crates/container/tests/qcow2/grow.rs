@@ -16,7 +16,8 @@ fn grow(lab: &Lab, image: &Path, plan: GrowPlan) {
 
 fn virtual_size(image: &Path) -> u64 {
     let info = run("qemu-img", ["info", "--output=json", text(image)]);
-    let rest = info.split_once("\"virtual-size\": ").unwrap().1;
+    // Newer versions tell of the file before they tell of the disk in it.
+    let rest = info.rsplit_once("\"virtual-size\": ").unwrap().1;
     rest.split(',').next().unwrap().trim().parse().unwrap()
 }
 

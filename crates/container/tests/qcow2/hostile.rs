@@ -1,6 +1,7 @@
 //! Whatever somebody writes into an image: an answer or an error, soon, and no panic.
 
 use crate::kit::*;
+use container::Mapped;
 use container::qcow2::Qcow2;
 use disk::{Disk, Limits, MemDisk, ReadAt};
 use ondisk::{Len, Offset, Span};

@@ -1,7 +1,7 @@
 //! Whatever qemu writes, we read.
 
 use crate::kit::*;
-use container::BlockStatus;
+use container::{BlockStatus, Mapped};
 use disk::{Limits, ReadAt};
 use ondisk::{Len, Offset, Span};
 use testkit::tool::run;

@@ -1,6 +1,7 @@
 //! Whatever we write, qemu reads, and finds nothing wrong.
 
 use crate::kit::*;
+use container::Mapped;
 use disk::{Disk, ReadAt};
 use ondisk::{Len, Offset, Span};
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use super::*;
 use container::probe::{for_reading, for_writing, probe};
-use container::{Error, Format};
+use container::{Error, Format, Mapped};
 use disk::Disk;
 use ondisk::{Class, Classified};
 use testkit::vhd::{Block, Image, seal};

@@ -1,7 +1,7 @@
 //! Content, extents and map.
 
 use super::*;
-use container::{Error, Format};
+use container::{Container, Error, Format, Mapped};
 use disk::ExtentKind;
 use testkit::oracle;
 use testkit::vhd::{Block, Image, content};
@@ -164,16 +164,16 @@ fn a_chain_reads_through() {
         matches!(parent.read_at(Offset::ZERO, &mut [0; 512]), Err(disk::Error::Layer(_))),
         "no parent yet"
     );
-    parent.set_parent(Box::new(mem(&base)), None).unwrap();
+    parent.set_parent(Box::new(Container::Raw(mem(&base))), None).unwrap();
     let expect_middle = content(&middle_file, Some(&base));
     assert_same(&all(&parent), &expect_middle, "middle");
 
     let mut vhd = open(&child_file);
     let named = vhd.parent_ref().unwrap().clone();
     assert_eq!(named.names, ["sub/middle.vhd", "middle.vhd"]);
-    let wrong = vhd.set_parent(Box::new(mem(&base)), None).unwrap_err();
+    let wrong = vhd.set_parent(Box::new(Container::Raw(mem(&base))), None).unwrap_err();
     assert!(matches!(wrong, Error::WrongParent { .. }), "{wrong}");
-    let wrong = vhd.set_parent(Box::new(mem(&vec![0; 12 << 20])), named.id).unwrap_err();
+    let wrong = vhd.set_parent(Box::new(Container::Raw(mem(&vec![0; 12 << 20]))), named.id).unwrap_err();
     assert!(matches!(wrong, Error::WrongParent { .. }), "{wrong}");
     let id = parent.uuid();
     vhd.set_parent(Box::new(parent), Some(id)).unwrap();

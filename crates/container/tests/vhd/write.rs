@@ -2,6 +2,7 @@
 
 use super::read::images;
 use super::*;
+use container::Container;
 use container::vhd::create::{New, ParentSpec, Spec, plan};
 use disk::Disk;
 use ondisk::guid::Uuid;
@@ -105,7 +106,7 @@ fn random_work_on_a_child_leaves_the_parent_alone() {
     let mut dice = Dice(4);
     for _ in 0..6 {
         file = edited(&file, |vhd| {
-            vhd.set_parent(Box::new(mem(&base)), Some(Uuid([7; 16]))).unwrap();
+            vhd.set_parent(Box::new(Container::Raw(mem(&base))), Some(Uuid([7; 16]))).unwrap();
             work(vhd, &mut model, &mut dice, 25);
         });
         assert_same(&content(&file.to_vec(), Some(&base)), &model, "child");
@@ -199,7 +200,7 @@ fn a_new_child_names_its_parent() {
     assert_eq!(named.names, ["sub/päreñt.vhd", "päreñt.vhd"]);
     assert_eq!(named.id, Some(Uuid([4; 16])));
     let base = testkit::images::noise(3, 4 << 20);
-    vhd.set_parent(Box::new(mem(&base)), Some(Uuid([4; 16]))).unwrap();
+    vhd.set_parent(Box::new(Container::Raw(mem(&base))), Some(Uuid([4; 16]))).unwrap();
     let mut expect = content(&file.to_vec(), Some(&base));
     assert_same(&all(&vhd), &expect, "empty child");
     vhd.write_at(Offset::new(600), &[1; 100]).unwrap();

@@ -73,7 +73,7 @@ fn document(run: &BlockStatus) -> String {
         "present": run.present,
         "zero": run.zero,
         "data": run.data,
-        "compressed": run.data && run.offset.is_none() && run.depth == 0,
+        "compressed": is_compressed(run),
     });
     if let (Some(offset), Some(object)) = (run.offset, object.as_object_mut()) {
         object.insert("offset".to_owned(), offset.get().into());
@@ -81,13 +81,22 @@ fn document(run: &BlockStatus) -> String {
     object.to_string()
 }
 
+/// What is stored, but not byte by byte.
+const fn is_compressed(run: &BlockStatus) -> bool {
+    run.data && run.offset.is_none()
+}
+
 /// The same in words.
 fn state(run: &BlockStatus) -> String {
     let what = match (run.present, run.data) {
         (false, _) => "hole",
-        (true, true) if run.offset.is_none() && run.depth == 0 => "compressed",
+        (true, true) if is_compressed(run) => "compressed",
         (true, true) => "data",
         (true, false) => "zero",
     };
-    if run.depth == 0 { what.to_owned() } else { format!("{what}, of the parent") }
+    match run.depth {
+        0 => what.to_owned(),
+        1 => format!("{what}, of the parent"),
+        depth => format!("{what}, {depth} images down"),
+    }
 }
