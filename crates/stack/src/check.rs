@@ -11,7 +11,7 @@ use std::fmt;
 pub use extfs::check::Scope;
 
 /// The layer that a finding belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layer {
     /// The container's own structures.
     Container,
@@ -116,11 +116,11 @@ impl Checked {
     fn volume(&mut self, disk: &dyn ReadAt, volume: &Volume, cx: &Cx<'_>) -> Result<()> {
         match filesystem(disk, volume, Scope::Full, cx) {
             Ok(report) => {
-                self.checked.push(volume.id);
+                self.checked.push(volume.id.clone());
                 if volume.facts().is_some_and(|facts| facts.needs_recovery || facts.has_orphans) {
-                    self.recovered.push(volume.id);
+                    self.recovered.push(volume.id.clone());
                 }
-                self.report(volume.id, &report);
+                self.report(&volume.id, &report);
                 Ok(())
             }
             Err(error @ (Error::Ext { .. } | Error::Replay { .. })) => {
@@ -131,13 +131,13 @@ impl Checked {
         }
     }
 
-    fn report(&mut self, id: VolumeId, report: &Report) {
+    fn report(&mut self, id: &VolumeId, report: &Report) {
         self.damage = self.damage.saturating_add(report.damage_count());
         for finding in report.damage() {
-            self.keep(Layer::Volume(id), Severity::Damage, finding.to_string());
+            self.keep(Layer::Volume(id.clone()), Severity::Damage, finding.to_string());
         }
         for note in report.notes() {
-            self.keep(Layer::Volume(id), Severity::Note, note.to_string());
+            self.keep(Layer::Volume(id.clone()), Severity::Note, note.to_string());
         }
     }
 }
@@ -149,7 +149,7 @@ impl Checked {
 pub(crate) fn volume(
     disk: &dyn ReadAt,
     layout: &Layout,
-    id: VolumeId,
+    id: &VolumeId,
     scope: Scope,
     cx: &Cx<'_>,
 ) -> Result<()> {
@@ -165,5 +165,5 @@ pub(crate) fn volume(
 
 pub(crate) fn filesystem(disk: &dyn ReadAt, volume: &Volume, scope: Scope, cx: &Cx<'_>) -> Result<Report> {
     let check = |fs: &view::Filesystem<'_>| extfs::check::check(fs, scope, cx);
-    view::with_filesystem(disk, volume, cx, check)?.map_err(Error::ext(volume.id))
+    view::with_filesystem(disk, volume, cx, check)?.map_err(Error::ext(&volume.id))
 }

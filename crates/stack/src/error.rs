@@ -101,8 +101,8 @@ fn more(count: &u64) -> String {
 
 impl Error {
     /// An ext error with its volume.
-    pub(crate) const fn ext(volume: VolumeId) -> impl Fn(extfs::Error) -> Self {
-        move |source| Self::Ext { volume, source }
+    pub(crate) const fn ext(volume: &VolumeId) -> impl Fn(extfs::Error) -> Self {
+        move |source| Self::Ext { volume: volume.clone(), source }
     }
 
     /// A size below the present one.

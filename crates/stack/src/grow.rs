@@ -14,9 +14,9 @@
 use crate::content::{Content, Member};
 use crate::layout::{Layout, Volume, VolumeId, discover};
 use crate::source::Source;
-use crate::{Error, Place, Result, check, select, target, view, way};
+use crate::{Error, Place, Region, Result, check, select, target, view, way};
 use container::{Container, Format, Severity};
-use disk::{Change, Cx, Disk, Overlay, ReadAt, Slice};
+use disk::{Change, Cx, Disk, Overlay, ReadAt};
 use extfs::Ext;
 use extfs::resize::GrowOptions;
 use ondisk::size::{Human, SizeSpec};
@@ -48,14 +48,14 @@ pub struct Request {
 }
 
 /// Sizes of the layers at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// The file.
     pub file: Len,
     /// The virtual disk.
     pub disk: Len,
-    /// The partition, or the whole disk.
-    pub volume: Option<Span>,
+    /// The volume that takes the space: where it lies.
+    pub volume: Option<Region>,
     /// The filesystem: its size, and what is free in it.
     pub filesystem: Option<(Len, Len)>,
 }
@@ -102,19 +102,19 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
         let mut disk = source.open(&mut overlay, cx)?;
         let id = choose(&layout, request, old_len, disk.len())?;
         if request.full_check {
-            check::volume(&old, &layout, id, check::Scope::Full, cx)?;
+            check::volume(&old, &layout, &id, check::Scope::Full, cx)?;
         }
-        match make_way(&mut disk, &layout, id, cx, &mut log)? {
-            Some(cleared) => grow_volume(&mut disk, &cleared, id, request, cx, &mut log)?,
-            None => grow_volume(&mut disk, &layout, id, request, cx, &mut log)?,
+        match make_way(&mut disk, &layout, &id, cx, &mut log)? {
+            Some(cleared) => grow_volume(&mut disk, &cleared, &id, request, cx, &mut log)?,
+            None => grow_volume(&mut disk, &layout, &id, request, cx, &mut log)?,
         }
         volume = Some(id);
     }
-    let before = Sizes::of(source.file.len(), old_len, &layout, volume);
-    let after = match look_again(source, &overlay, volume, request, cx) {
+    let before = Sizes::of(source.file.len(), old_len, &layout, volume.as_ref());
+    let after = match look_again(source, &overlay, volume.as_ref(), request, cx) {
         // What is wrong with the result may have been wrong before: then it is the input that is damaged.
         Err(error @ Error::Result { .. }) => {
-            volume.map_or(Ok(()), |id| check::volume(&old, &layout, id, check::Scope::Full, cx))?;
+            volume.as_ref().map_or(Ok(()), |id| check::volume(&old, &layout, id, check::Scope::Full, cx))?;
             return Err(error);
         }
         after => after?,
@@ -130,7 +130,7 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
 fn look_again(
     source: &Source<'_>,
     overlay: &Overlay<'_>,
-    id: Option<VolumeId>,
+    id: Option<&VolumeId>,
     request: &Request,
     cx: &Cx<'_>,
 ) -> Result<Sizes> {
@@ -158,13 +158,13 @@ fn look_again(
 
 impl Sizes {
     /// The sizes that a layout shows.
-    pub(crate) fn of(file: Len, disk: Len, layout: &Layout, volume: Option<VolumeId>) -> Self {
+    pub(crate) fn of(file: Len, disk: Len, layout: &Layout, volume: Option<&VolumeId>) -> Self {
         let volume = volume.and_then(|id| layout.volume(id));
         let facts = volume.and_then(Volume::facts);
         Self {
             file,
             disk,
-            volume: volume.map(|volume| volume.span),
+            volume: volume.map(|volume| volume.region.clone()),
             filesystem: facts.map(|facts| (facts.size, facts.free)),
         }
     }
@@ -174,7 +174,7 @@ fn refuse_hibernated(layout: &Layout) -> Result<()> {
     match layout.volumes.iter().find(|one| one.content == Content::Swap { hibernated: true }) {
         None => Ok(()),
         Some(swap) => Err(Error::Refused {
-            volume: swap.id,
+            volume: swap.id.clone(),
             why: "holds the memory of a hibernated system, which would wake up over a changed disk"
                 .to_owned(),
             help: Some("start the guest and shut it down properly".to_owned()),
@@ -207,9 +207,9 @@ fn grow_container(
 fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Result<VolumeId> {
     let id = select::growable(layout, &request.place, new_len)?;
     let volume =
-        layout.volume(id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
+        layout.volume(&id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
     let refused = |why: &str, help: Option<&str>| Error::Refused {
-        volume: id,
+        volume: id.clone(),
         why: why.to_owned(),
         help: help.map(str::to_owned),
     };
@@ -225,10 +225,10 @@ fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Res
         }
         _ => {}
     }
-    if let (Some(table), VolumeId::Partition(number)) = (&layout.table, id)
-        && let Some(next) = table.limit(number, new_len)?.behind
+    if let (Some(table), VolumeId::Partition(number)) = (&layout.table, &id)
+        && let Some(next) = table.limit(*number, new_len)?.behind
         && new_len > old_len
-        && !way::can_be_made(layout, number)
+        && !way::can_be_made(layout, *number)
     {
         let swap = if next.swap { " (swap)" } else { "" };
         let why = format!("partition {}{swap} lies behind it, so it cannot take the new space", next.number);
@@ -244,11 +244,11 @@ fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Res
 fn make_way<D: Disk>(
     disk: &mut Container<D>,
     layout: &Layout,
-    id: VolumeId,
+    id: &VolumeId,
     cx: &Cx<'_>,
     log: &mut Log,
 ) -> Result<Option<Layout>> {
-    let VolumeId::Partition(number) = id else { return Ok(None) };
+    let VolumeId::Partition(number) = *id else { return Ok(None) };
     if !way::can_be_made(layout, number) {
         return Ok(None);
     }
@@ -263,7 +263,7 @@ fn make_way<D: Disk>(
 fn grow_volume<D: Disk>(
     disk: &mut Container<D>,
     layout: &Layout,
-    id: VolumeId,
+    id: &VolumeId,
     request: &Request,
     cx: &Cx<'_>,
     log: &mut Log,
@@ -271,12 +271,12 @@ fn grow_volume<D: Disk>(
     let Some(volume) = layout.volume(id) else { return Ok(()) };
     let deep = request.depth == Depth::Filesystem;
     if deep && volume.content == Content::Ext {
-        log.steps.extend(view::replay(Slice::new(&mut *disk, volume.span)?, id, cx)?);
+        log.steps.extend(view::replay(&mut *volume.region.writer(disk)?, id, cx)?);
     }
     let legacy_boot = is_legacy_boot(disk)?;
-    let span = grow_partition(disk, layout, id, volume.span, log)?;
+    let region = grow_partition(disk, layout, id, &volume.region, log)?;
     match volume.content {
-        Content::Ext if deep => grow_filesystem(Slice::new(&mut *disk, span)?, id, legacy_boot, cx, log),
+        Content::Ext if deep => grow_filesystem(&mut *region.writer(disk)?, id, legacy_boot, cx, log),
         Content::Ext => Ok(()),
         content => {
             log.notes.push(left_to_the_guest(id, content));
@@ -285,39 +285,41 @@ fn grow_volume<D: Disk>(
     }
 }
 
-/// Moves the partition's end, and gives the span that the volume then has.
+/// Moves the partition's end, and tells where the volume then lies.
 fn grow_partition<D: Disk>(
     disk: &mut Container<D>,
     layout: &Layout,
-    id: VolumeId,
-    old: Span,
+    id: &VolumeId,
+    old: &Region,
     log: &mut Log,
-) -> Result<Span> {
+) -> Result<Region> {
     let (Some(table), VolumeId::Partition(number)) = (&layout.table, id) else {
-        return Ok(Span::whole(disk.len()));
+        return Ok(Region::Span(Span::whole(disk.len())));
     };
+    let number = *number;
     let plan = table::plan_grow_partition(table, number, To::Max, disk.len())?;
-    let span = plan.growth().iter().find(|one| one.number == number).map_or(old, |one| one.after);
+    let grown = plan.growth().iter().find(|one| one.number == number);
+    let region = grown.map_or_else(|| old.clone(), |one| Region::Span(one.after));
     log.steps.extend(plan.sentences());
     plan.apply(disk)?;
-    Ok(span)
+    Ok(region)
 }
 
 fn grow_filesystem(
-    mut volume: impl Disk,
-    id: VolumeId,
+    volume: &mut dyn Disk,
+    id: &VolumeId,
     legacy_boot: bool,
     cx: &Cx<'_>,
     log: &mut Log,
 ) -> Result<()> {
     let ext = Error::ext(id);
-    let fs = Ext::open(&volume, &cx.limits).map_err(&ext)?;
+    let fs = Ext::open(&*volume, &cx.limits).map_err(&ext)?;
     let blocks = extfs::resize::blocks_on(fs.sb(), volume.len());
     let plan = extfs::resize::plan_grow(&fs, blocks, GrowOptions { legacy_boot }).map_err(&ext)?;
     if !plan.is_empty() {
         log.steps.extend(plan.sentences().into_iter().map(|sentence| format!("{id}: {sentence}")));
     }
-    plan.apply(&mut volume, cx).map_err(&ext)
+    plan.apply(volume, cx).map_err(&ext)
 }
 
 /// Whether the disk starts with GRUB 0.97's first stage, whose filesystem code knows no `meta_bg`.
@@ -332,13 +334,13 @@ fn is_legacy_boot(disk: &impl ReadAt) -> Result<bool> {
     Ok(names_itself && sector.get(0x3e..0x40) == Some(&[3, 2]))
 }
 
-fn left_to_the_guest(id: VolumeId, content: Content) -> String {
+fn left_to_the_guest(id: &VolumeId, content: Content) -> String {
     match content {
         Content::Foreign(foreign) => match foreign.grown_by() {
             Some(how) => format!("{id}: its {content} is left as it is; the guest grows it: {how}"),
             None => format!("{id}: {content} cannot be grown; only the partition has the space"),
         },
-        Content::Empty if id == VolumeId::Whole => {
+        Content::Empty if *id == VolumeId::Whole => {
             "there is no partition table and no filesystem on it: the disk alone grows".to_owned()
         }
         Content::Swap { .. } => {

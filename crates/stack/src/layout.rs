@@ -7,8 +7,8 @@
 
 use crate::content::{Content, recognise};
 use crate::guest::{self, Guest};
-use crate::{Error, Result};
-use disk::{Cx, Overlay, ReadAt, Slice};
+use crate::{Error, Region, Result};
+use disk::{Cx, Overlay, ReadAt};
 use extfs::Ext;
 use ondisk::guid::Uuid;
 use ondisk::{Len, Span};
@@ -16,7 +16,7 @@ use std::fmt;
 use table::{Partition, Role, Table};
 
 /// How a volume is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum VolumeId {
     /// The disk as it is, without a table.
     Whole,
@@ -33,13 +33,13 @@ impl fmt::Display for VolumeId {
     }
 }
 
-/// A span of the disk that holds something.
+/// A part of the disk that holds something.
 #[derive(Debug)]
 pub struct Volume {
     /// Its name.
     pub id: VolumeId,
-    /// The bytes it owns.
-    pub span: Span,
+    /// Where its bytes lie.
+    pub region: Region,
     /// What it holds.
     pub content: Content,
     /// What is known of its ext filesystem, if it has one.
@@ -95,15 +95,15 @@ pub struct Layout {
 impl Layout {
     /// The volume of that name.
     #[must_use]
-    pub fn volume(&self, id: VolumeId) -> Option<&Volume> {
-        self.volumes.iter().find(|volume| volume.id == id)
+    pub fn volume(&self, id: &VolumeId) -> Option<&Volume> {
+        self.volumes.iter().find(|volume| volume.id == *id)
     }
 
     /// The table's entry of a volume.
     #[must_use]
-    pub fn partition(&self, id: VolumeId) -> Option<&Partition> {
+    pub fn partition(&self, id: &VolumeId) -> Option<&Partition> {
         let VolumeId::Partition(number) = id else { return None };
-        self.table.as_ref()?.partition(number).ok()
+        self.table.as_ref()?.partition(*number).ok()
     }
 }
 
@@ -123,18 +123,19 @@ pub fn discover(disk: &dyn ReadAt, cx: &Cx<'_>) -> Result<Layout> {
             .filter_map(|p| Some((VolumeId::Partition(p.number), p.span.intersect(whole)?)))
             .collect(),
     };
-    let volumes = places.into_iter().map(|(id, span)| look(disk, id, span, cx)).collect::<Result<_>>()?;
+    let volumes = places.into_iter().map(|(id, span)| look(disk, id, Region::Span(span), cx));
+    let volumes = volumes.collect::<Result<_>>()?;
     Ok(Layout { table, volumes })
 }
 
-fn look(disk: &dyn ReadAt, id: VolumeId, span: Span, cx: &Cx<'_>) -> Result<Volume> {
-    let slice = Slice::new(disk, span)?;
-    let content = recognise(&slice)?;
-    let ext = (content == Content::Ext).then(|| ext_facts(&slice, id, cx));
-    Ok(Volume { id, span, content, ext })
+fn look(disk: &dyn ReadAt, id: VolumeId, region: Region, cx: &Cx<'_>) -> Result<Volume> {
+    let view = region.reader(disk)?;
+    let content = recognise(&*view)?;
+    let ext = (content == Content::Ext).then(|| ext_facts(&*view, &id, cx));
+    Ok(Volume { id, region, content, ext })
 }
 
-fn ext_facts(volume: &dyn ReadAt, id: VolumeId, cx: &Cx<'_>) -> Result<ExtFacts> {
+fn ext_facts(volume: &dyn ReadAt, id: &VolumeId, cx: &Cx<'_>) -> Result<ExtFacts> {
     let as_stored = Ext::open(volume, &cx.limits).map_err(Error::ext(id))?;
     let mut overlay = Overlay::new(volume, &cx.limits);
     // A journal that cannot be replayed leaves the picture as it is stored; `check` tells what is wrong with it.
@@ -148,7 +149,7 @@ fn ext_facts(volume: &dyn ReadAt, id: VolumeId, cx: &Cx<'_>) -> Result<ExtFacts>
     Ok(facts)
 }
 
-fn facts_of<D: ReadAt>(fs: &Ext<D>, id: VolumeId) -> Result<ExtFacts> {
+fn facts_of<D: ReadAt>(fs: &Ext<D>, id: &VolumeId) -> Result<ExtFacts> {
     let sb = fs.sb();
     let block = fs.geom().block_size;
     let free = fs.free_blocks().map_err(Error::ext(id))?;

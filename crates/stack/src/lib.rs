@@ -15,6 +15,7 @@ pub mod grow;
 pub mod guest;
 pub mod layout;
 pub mod place;
+pub mod region;
 pub mod replay;
 pub mod select;
 pub mod source;
@@ -26,6 +27,7 @@ pub use content::Content;
 pub use error::Error;
 pub use layout::{ExtFacts, Layout, Volume, VolumeId, discover};
 pub use place::Place;
+pub use region::Region;
 
 /// The result of work on several layers.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -3,7 +3,7 @@
 use crate::layout::{VolumeId, discover};
 use crate::source::Source;
 use crate::{Place, Result, check, view};
-use disk::{Change, Cx, Overlay, Slice};
+use disk::{Change, Cx, Overlay};
 
 /// A replay that is staged and checked, ready to be committed.
 #[derive(Clone, Debug)]
@@ -25,10 +25,10 @@ pub fn stage(source: &Source<'_>, place: &Place, full_check: bool, cx: &Cx<'_>) 
     let mut disk = source.open(&mut overlay, cx)?;
     let layout = discover(&disk, cx)?;
     let volume = view::filesystem(&layout, place)?;
-    let steps = view::replay(Slice::new(&mut disk, volume.span)?, volume.id, cx)?;
+    let steps = view::replay(&mut *volume.region.writer(&mut disk)?, &volume.id, cx)?;
     let scope = if full_check { check::Scope::Full } else { check::Scope::Touched };
-    check::volume(&disk, &layout, volume.id, scope, cx)?;
-    let volume = volume.id;
+    check::volume(&disk, &layout, &volume.id, scope, cx)?;
+    let volume = volume.id.clone();
     drop(disk);
     Ok(Replayed { change: overlay.into_change()?, volume, steps })
 }

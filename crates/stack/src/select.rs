@@ -19,7 +19,7 @@ pub fn filesystem(layout: &Layout, place: &Place) -> Result<VolumeId> {
     let ext: Vec<&Volume> = layout.volumes.iter().filter(|volume| volume.content == Content::Ext).collect();
     let roots: Vec<&Volume> = ext.iter().copied().filter(|volume| is_root(volume)).collect();
     match (roots.as_slice(), ext.as_slice()) {
-        ([one], _) | ([], [one]) => Ok(one.id),
+        ([one], _) | ([], [one]) => Ok(one.id.clone()),
         ([], []) => {
             Err(Error::None { why: "there is no ext2, ext3 or ext4 filesystem on this disk".to_owned() })
         }
@@ -45,8 +45,8 @@ pub fn growable(layout: &Layout, place: &Place, disk_len: Len) -> Result<VolumeI
             able.push(volume);
         }
     }
-    able.sort_by_key(|volume| (is_root(volume), volume.span.start()));
-    able.last().map(|volume| volume.id).ok_or_else(|| nothing_grows(layout))
+    able.sort_by_key(|volume| (is_root(volume), volume.region.start()));
+    able.last().map(|volume| volume.id.clone()).ok_or_else(|| nothing_grows(layout))
 }
 
 fn named(layout: &Layout, place: &Place) -> Result<VolumeId> {
@@ -55,7 +55,7 @@ fn named(layout: &Layout, place: &Place) -> Result<VolumeId> {
         partitions.iter().filter(|one| matches(one)).map(|one| VolumeId::Partition(one.number)).collect()
     };
     let volume = |matches: &dyn Fn(&Volume) -> bool| {
-        layout.volumes.iter().filter(|one| matches(one)).map(|one| one.id).collect()
+        layout.volumes.iter().filter(|one| matches(one)).map(|one| one.id.clone()).collect()
     };
     let found: Vec<VolumeId> = match place {
         Place::Auto => Vec::new(),
@@ -70,7 +70,7 @@ fn named(layout: &Layout, place: &Place) -> Result<VolumeId> {
         Place::Volume { .. } => Vec::new(),
     };
     match found.as_slice() {
-        [one] => Ok(*one),
+        [one] => Ok(one.clone()),
         [] => Err(Error::NoPlace { wanted: shown(place), present: present(layout) }),
         several => {
             let names: Vec<String> = several.iter().map(ToString::to_string).collect();
@@ -98,10 +98,10 @@ fn is_root(volume: &Volume) -> bool {
 
 /// Whether nothing lies between a volume and the end of the disk but what can be moved.
 fn has_room(layout: &Layout, volume: &Volume, disk_len: Len) -> Result<bool> {
-    match (&layout.table, volume.id) {
+    match (&layout.table, &volume.id) {
         (Some(table), VolumeId::Partition(number)) => {
-            let behind = table.limit(number, disk_len)?.behind;
-            Ok(behind.is_none() || way::can_be_made(layout, number))
+            let behind = table.limit(*number, disk_len)?.behind;
+            Ok(behind.is_none() || way::can_be_made(layout, *number))
         }
         (None, VolumeId::Whole) => Ok(true),
         _ => Ok(false),
@@ -109,7 +109,7 @@ fn has_room(layout: &Layout, volume: &Volume, disk_len: Len) -> Result<bool> {
 }
 
 fn nothing_grows(layout: &Layout) -> Error {
-    let last = layout.volumes.iter().max_by_key(|volume| volume.span.start());
+    let last = layout.volumes.iter().max_by_key(|volume| volume.region.start());
     let why = match last {
         None => "there is no partition on this disk".to_owned(),
         Some(Volume { id, content, .. }) => {

@@ -3,7 +3,7 @@
 use crate::content::Content;
 use crate::layout::{Layout, Volume, VolumeId};
 use crate::{Error, Place, Result, select};
-use disk::{Cx, Disk, Overlay, ReadAt, Slice};
+use disk::{Cx, Disk, Overlay, ReadAt};
 use extfs::Ext;
 
 /// A filesystem that is looked at.
@@ -16,7 +16,7 @@ pub type Filesystem<'a> = Ext<&'a dyn ReadAt>;
 pub fn filesystem<'l>(layout: &'l Layout, place: &Place) -> Result<&'l Volume> {
     let id = select::filesystem(layout, place)?;
     let volume =
-        layout.volume(id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
+        layout.volume(&id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
     match volume.content {
         Content::Ext => Ok(volume),
         content => Err(Error::Refused {
@@ -37,16 +37,17 @@ pub fn with_filesystem<T>(
     cx: &Cx<'_>,
     look: impl FnOnce(&Filesystem<'_>) -> T,
 ) -> Result<T> {
-    let slice = Slice::new(disk, volume.span)?;
-    let mut overlay = Overlay::new(&slice, &cx.limits);
-    replay(&mut overlay, volume.id, cx)?;
+    let stored = volume.region.reader(disk)?;
+    let mut overlay = Overlay::new(&*stored, &cx.limits);
+    replay(&mut overlay, &volume.id, cx)?;
     let replayed: &dyn ReadAt = &overlay;
-    let fs = Ext::open(replayed, &cx.limits).map_err(Error::ext(volume.id))?;
+    let fs = Ext::open(replayed, &cx.limits).map_err(Error::ext(&volume.id))?;
     Ok(look(&fs))
 }
 
 /// Replays the journal of a volume and clears its orphans; says what that was, a sentence a step.
-pub(crate) fn replay(mut volume: impl Disk, id: VolumeId, cx: &Cx<'_>) -> Result<Vec<String>> {
-    let done = extfs::recovered(&mut volume, cx).map_err(|source| Error::Replay { volume: id, source })?;
+pub(crate) fn replay(volume: &mut dyn Disk, id: &VolumeId, cx: &Cx<'_>) -> Result<Vec<String>> {
+    let replay = |source| Error::Replay { volume: id.clone(), source };
+    let done = extfs::recovered(volume, cx).map_err(replay)?;
     Ok(done.sentences().into_iter().map(|sentence| format!("{id}: {sentence}")).collect())
 }

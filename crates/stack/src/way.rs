@@ -20,7 +20,7 @@ pub(crate) fn can_be_made(layout: &Layout, number: u32) -> bool {
     let Some(of) = partitions.iter().find(|one| one.number == number) else { return false };
     let mut behind = partitions.iter().filter(|one| one.span.start() > of.span.start()).peekable();
     let is_swap = |number| {
-        let volume = layout.volume(VolumeId::Partition(number));
+        let volume = layout.volume(&VolumeId::Partition(number));
         volume.is_some_and(|volume| volume.content == Content::Swap { hibernated: false })
     };
     behind.peek().is_some() && behind.all(|one| one.role == Role::Extended || is_swap(one.number))
@@ -37,7 +37,7 @@ pub(crate) fn make(
     let plan = table::plan_make_way(table, number, disk.len())?;
     let mut heads = Vec::new();
     for one in plan.moved() {
-        if layout.volume(VolumeId::Partition(one.number)).is_some() {
+        if layout.volume(&VolumeId::Partition(one.number)).is_some() {
             let len = HEAD.min(one.before.len());
             let head = Span::new(one.before.start(), len).unwrap_or_default();
             heads.push((head, read_vec(&*disk, head, limits)?, one.after.start()));

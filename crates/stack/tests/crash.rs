@@ -172,7 +172,8 @@ impl Guest {
         let layout = discover(&disk, &cx).unwrap();
         let volume = layout.volumes.iter().find(|volume| volume.content == Content::Ext).unwrap();
         let raw = dir.join("volume");
-        export(&disk, volume.span, &raw);
+        let stack::Region::Span(span) = volume.region;
+        export(&disk, span, &raw);
         oracle::assert_clean(&raw, Offset::ZERO);
         view::with_filesystem(&disk, volume, &cx, |fs: &view::Filesystem<'_>| hash_all(fs)).unwrap()
     }

@@ -31,7 +31,7 @@ pub fn run(args: &Check, session: &Session, out: &mut Output) -> Result<Exit, Fa
 
 fn tell(checked: &Checked, name: &str, out: &mut Output) {
     for finding in &checked.findings {
-        let (layer, text) = (finding.layer, &finding.text);
+        let (layer, text) = (&finding.layer, &finding.text);
         match finding.severity {
             Severity::Damage => out.line(format!("damage: {layer}: {text}")),
             Severity::Leak => out.line(format!("leak: {layer}: {text}")),

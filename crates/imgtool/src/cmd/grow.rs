@@ -10,6 +10,7 @@ use disk::Receipt;
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::{Value, json};
+use stack::Region;
 use stack::grow::{Depth, Grown, Request, Sizes, stage};
 
 /// Runs it.
@@ -73,7 +74,7 @@ fn sizes(before: &Sizes, after: &Sizes) -> Table {
     };
     row("file", Some(before.file), Some(after.file));
     row("disk", Some(before.disk), Some(after.disk));
-    row("partition", before.volume.map(|span| span.len()), after.volume.map(|span| span.len()));
+    row("partition", before.volume.as_ref().map(Region::len), after.volume.as_ref().map(Region::len));
     row("filesystem", before.filesystem.map(|fs| fs.0), after.filesystem.map(|fs| fs.0));
     row("free in it", before.filesystem.map(|fs| fs.1), after.filesystem.map(|fs| fs.1));
     table
@@ -84,8 +85,8 @@ fn document(grown: &Grown, receipt: Option<&Receipt>, dry_run: bool) -> Value {
         json!({
             "file-size": sizes.file.get(),
             "virtual-size": sizes.disk.get(),
-            "partition-start": sizes.volume.map(|span| span.start().get()),
-            "partition-size": sizes.volume.map(|span| span.len().get()),
+            "partition-start": sizes.volume.as_ref().map(|region| region.start().get()),
+            "partition-size": sizes.volume.as_ref().map(|region| region.len().get()),
             "filesystem-size": sizes.filesystem.map(|fs| fs.0.get()),
             "filesystem-free": sizes.filesystem.map(|fs| fs.1.get()),
         })
@@ -93,7 +94,7 @@ fn document(grown: &Grown, receipt: Option<&Receipt>, dry_run: bool) -> Value {
     json!({
         "changed": !grown.change.is_empty() && !dry_run,
         "dry-run": dry_run,
-        "place": grown.volume.map(|volume| volume.to_string()),
+        "place": grown.volume.as_ref().map(ToString::to_string),
         "steps": grown.steps,
         "notes": grown.notes,
         "before": side(&grown.before),

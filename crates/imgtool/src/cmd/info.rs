@@ -209,7 +209,7 @@ fn push_layout(tree: &mut Tree, layout: &Layout) {
 }
 
 fn volume_of<'l>(layout: &'l Layout, partition: &Partition) -> Option<&'l Volume> {
-    layout.volume(stack::VolumeId::Partition(partition.number))
+    layout.volume(&stack::VolumeId::Partition(partition.number))
 }
 
 fn partition_line(partition: &Partition) -> String {
