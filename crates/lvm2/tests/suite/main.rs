@@ -1,0 +1,4 @@
+//! Judged by LVM2 itself: what its tools made, what they think of our changes, and what damage does.
+
+mod read;
+mod support;
