@@ -62,11 +62,11 @@ pub fn read_copy(disk: &dyn ReadAt, size: SectorSize, at: Lba, limits: &Limits) 
     })
 }
 
-/// Whether the header at `at` would be sound if only the disk were longer.
+/// Whether the signed header at `at` would be sound if only the disk were longer.
 pub fn is_cut_off(disk: &dyn ReadAt, size: SectorSize, at: Lba, limits: &Limits) -> Result<bool> {
     let count = size.sectors_in(disk.len());
     if at.0 >= count {
-        return Ok(false);
+        return Ok(true);
     }
     let sector = HeaderSector(Record::read(disk, size, at, limits)?.sector);
     let sound_on = |count| judge_header(&sector, size, at, count).is_ok();

@@ -228,6 +228,9 @@ fn an_empty_mbr_beside_a_gpt_is_damage_however_long_the_disk_is() {
         assert_damaged(&image, "protective MBR is missing");
     }
     let image = gpt();
+    image.write(446, &[0; 64]).set_len(PRIMARY + 8);
+    assert_damaged(&image, "does not protect the GPT");
+    let image = gpt();
     image.write(446, &[0; 64]).write(PRIMARY + 40, &[0xa5]);
     assert_eq!(image.damage(), Vec::<String>::new(), "remains that no disk makes whole");
     assert_eq!(image.table().partitions(), []);
