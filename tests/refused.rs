@@ -103,7 +103,18 @@ fn damage_where_the_change_relies_on_it() {
         println!("{what}");
         refused(4, &image, "grow @ +64M");
     }
-    for command in ["clri <7>", "set_bg 0 inode_table 1", "freeb 20"] {
+    for command in [
+        "clri <7>",
+        "clri <2>",
+        "sif <2> mode 0100755",
+        "sif <2> links_count 0",
+        "sif <2> block[5] 0x7fffffff",
+        "clri <8>",
+        "sif <8> links_count 0",
+        "sif <8> size 4096",
+        "set_bg 0 inode_table 1",
+        "freeb 20",
+    ] {
         let image = dir.path().join("damaged.raw");
         copy_sparse(&whole, &image);
         let _ = debugfs(&image, Offset::ZERO, true, &format!("{command}\n"));

@@ -46,7 +46,8 @@ use std::collections::{HashMap, HashSet};
 pub enum Scope {
     /// Everything.
     Full,
-    /// What growing relies on: superblock, descriptors, the bitmaps of the last groups, the resize inode, a backup.
+    /// What growing relies on: superblock, descriptors, the bitmaps of the last groups, a backup, and the inodes without
+    /// which nothing can be mounted: root, journal, reserve.
     Touched,
 }
 
@@ -62,7 +63,9 @@ pub fn check<D: ReadAt>(fs: &Ext<D>, scope: Scope, cx: &Cx<'_>) -> Result<Report
     sb::check(fs, cx, &mut report);
     let part = Part::Superblock(GroupNo(0));
     let parts: &[Look<D>] = match scope {
-        Scope::Touched => &[group::check, special::resize_inode, special::mmp, touched],
+        Scope::Touched => {
+            &[group::check, special::root, special::resize_inode, special::journal, special::mmp, touched]
+        }
         Scope::Full => &[
             group::check,
             special::resize_inode,

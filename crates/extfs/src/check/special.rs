@@ -7,7 +7,7 @@ use crate::error::{Error, Part, Result};
 use crate::feature::{Compat, RoCompat};
 use crate::layout::misc::ORPHAN_MAGIC;
 use crate::layout::{OrphanTail, jbd2};
-use crate::read::inode::{ENCRYPT, Inode, Kind};
+use crate::read::inode::{ENCRYPT, INLINE_DATA, Inode, Kind};
 use crate::unit::{BlockNo, FileBlock, GroupNo, InodeNo};
 use disk::{Cx, ReadAt};
 use ondisk::num::{to_u64, to_usize};
@@ -66,6 +66,25 @@ pub(super) fn resize_inode<D: ReadAt>(fs: &Ext<D>, _: &Cx<'_>, report: &mut Repo
                 return Ok(());
             }
         }
+    }
+    Ok(())
+}
+
+/// Checks inode 2: a directory in use, whose blocks can be found.
+pub(super) fn root<D: ReadAt>(fs: &Ext<D>, _: &Cx<'_>, report: &mut Report) -> Result<()> {
+    let part = Part::Inode(InodeNo::ROOT);
+    let inode = match fs.inode(InodeNo::ROOT) {
+        Ok(inode) => inode,
+        Err(error) => return report.error(part, error),
+    };
+    if inode.links() == 0 || inode.kind() != Some(Kind::Dir) {
+        report.damaged(part, What::Broken("is no directory in use"));
+        return Ok(());
+    }
+    match mapped(fs, &inode) {
+        Ok(0) if !inode.has(INLINE_DATA) => report.damaged(part, What::Broken("has no first block")),
+        Ok(_) => {}
+        Err(error) => return report.error(part, error),
     }
     Ok(())
 }

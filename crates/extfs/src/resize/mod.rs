@@ -13,7 +13,8 @@
 //!    not know `meta_bg`; then data move to blocks that were free.
 //! 3. [`plan_grow`] decides and verifies; [`GrowPlan::apply`] only writes.
 //! 4. What the change relies on is verified before: superblock, all descriptors, the bitmaps that change, the resize
-//!    inode to its last pointer, and that no two structures share a block.
+//!    inode to its last pointer, and that no two structures share a block. Root and journal are verified with the
+//!    result (`check::Scope::Touched`).
 
 mod apply;
 mod clear;
