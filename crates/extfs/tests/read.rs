@@ -9,6 +9,7 @@
 )]
 
 use disk::{ExtentKind, ExtentMap, Limits, ReadAt};
+use extfs::read::inode::INLINE_DATA;
 use extfs::{Ext, Groups, Inode, InodeNo, Kind};
 use ondisk::{Len, Offset, Span};
 use std::collections::HashSet;
@@ -211,6 +212,37 @@ fn accounts<D: ReadAt>(fs: &Ext<D>) {
             assert_eq!(copy.get(group).unwrap().inode_table, fs.groups().get(group).unwrap().inode_table);
         }
     }
+}
+
+/// Only `i_size` says so: e2fsck is content, and the kernel reads zeros.
+#[test]
+fn files_longer_than_the_data_inside_their_inode() {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, at) = (dir.path().join("image"), dir.path().join("mnt"));
+    File::create(&image).unwrap().set_len(8 << 20).unwrap();
+    let path = image.to_str().unwrap();
+    run("mke2fs", &["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-O", "inline_data", path]);
+    let sizes = [(9, 61), (9, 200), (60, 4000), (100, 101), (100, 4096), (100, 5000), (100, 3 << 20)];
+    let source = dir.path().join("source");
+    for (i, (len, size)) in sizes.into_iter().enumerate() {
+        fs::write(&source, noise(len, i as u64)).unwrap();
+        run("debugfs", &["-w", "-R", &format!("write {} file{i}", source.display()), path]);
+        run("debugfs", &["-w", "-R", &format!("set_inode_field file{i} size {size}"), path]);
+    }
+    testkit::oracle::assert_clean(&image, Offset::ZERO);
+    let mount = Mount::new(&image, &at, "loop,ro");
+    let fs = Ext::open(Image(File::open(&image).unwrap(), Len::new(8 << 20)), &Limits::default()).unwrap();
+    let root = fs.inode(InodeNo::ROOT).unwrap();
+    compare(&fs, &root, &mount.0, &mut [vec![0; 777_777], vec![0; 777_777]]);
+    for (i, (len, size)) in sizes.into_iter().enumerate() {
+        let inode = fs.inode(fs.lookup(&root, format!("file{i}").as_bytes()).unwrap().unwrap()).unwrap();
+        assert_eq!((inode.has(INLINE_DATA), inode.size().get()), (true, size));
+        assert_eq!(fs.inline_data(&inode).unwrap()[..len], noise(len, i as u64));
+    }
+    let (cancel, limits) = (disk::Cancel::new(), Limits::default());
+    let cx = disk::Cx { progress: &disk::Quiet, cancel: &cancel, limits, now: 1_800_000_000 };
+    let report = extfs::check::check(&fs, extfs::check::Scope::Full, &cx).unwrap();
+    assert!(report.is_clean(), "{:?}", report.damage().collect::<Vec<_>>());
 }
 
 fn matrix(args: &[&str]) {

@@ -126,6 +126,25 @@ fn cat_gives_every_byte() {
     code(2, &["fs", "cat", text(&image), "/etc"]);
 }
 
+/// Its size is larger than what its inode holds: zeros follow.
+#[test]
+fn a_file_longer_than_its_inline_data_comes_out_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), "ext4-inline-data", Fill::Tree);
+    let _ = debugfs(&image, Offset::ZERO, true, "set_inode_field /etc/os-release size 5000\n");
+    assert_clean(&image, Offset::ZERO);
+    code(0, &["check", text(&image)]);
+    let theirs = fs::read(Mount::read_only(&image).path().join("etc/os-release")).unwrap();
+    assert_eq!(theirs.len(), 5000);
+    assert!(code(0, &["fs", "cat", text(&image), "/etc/os-release"]) == theirs);
+    let [dest, archive] = ["dest", "tar"].map(|name| dir.path().join(name));
+    code(0, &["fs", "copy-out", text(&image), "/etc/os-release", text(&dest)]);
+    assert!(fs::read(&dest).unwrap() == theirs);
+    code(0, &["fs", "tar-out", text(&image), "/etc", "-o", text(&archive)]);
+    let out = testkit::tool::output("tar", ["-xOf", text(&archive), "--wildcards", "*os-release"]);
+    assert!(out.status.success() && out.stdout == theirs, "{}", testkit::tool::said(&out));
+}
+
 #[test]
 fn find_and_ls_list_what_find_lists() {
     let dir = tempfile::tempdir().unwrap();

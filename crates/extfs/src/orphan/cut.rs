@@ -49,10 +49,12 @@ pub(super) fn truncate<D: ReadAt>(edit: &mut Edit<'_, D>, inode: &Inode) -> Resu
     let mut raw = inode.raw();
     raw.i_dtime.set(0);
     if inode.has(INLINE_DATA) {
-        // The kernel cuts these in one transaction: here there is only a name on the list.
-        if to_u64(edit.fs.inline_data(inode)?.len()) > inode.size().get() {
-            return Err(Error::Unsupported { part, what: "truncating data inside an inode" });
+        let end = to_usize(inode.size().get());
+        if edit.fs.inline_bytes(inode)?.len() > end.max(raw.i_block.len()) {
+            return Err(Error::Unsupported { part, what: "truncating data in an attribute" });
         }
+        // A file that grows again must not show what was cut off.
+        raw.i_block.get_mut(end..).unwrap_or_default().fill(0);
         return edit.change(inode, |to| *to = raw);
     }
     let size = edit.fs.geom().block_size;

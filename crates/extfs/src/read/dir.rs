@@ -92,7 +92,7 @@ impl<D: ReadAt> Ext<D> {
     /// The entries of a directory inside its inode, `.` and `..` made up from what is there.
     fn inline_entries(&self, dir: &Inode) -> Result<Vec<Entry>> {
         let part = Part::Inline(dir.ino());
-        let data = self.inline_data(dir)?;
+        let data = self.inline_whole(dir)?;
         let (parent, rest) =
             data.split_first_chunk::<4>().ok_or(Error::broken(part, "has no room for a parent"))?;
         let dots = [(dir.ino(), &b"."[..]), (InodeNo(u32::from_le_bytes(*parent)), b"..")];

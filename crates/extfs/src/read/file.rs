@@ -69,27 +69,43 @@ impl<D: ReadAt> Ext<D> {
             let expected = format!("1 to {}", self.geom().block_size.bytes());
             return Err(Error::field(part, "i_size", size.get(), expected));
         }
-        if inode.has_map() || inode.has(INLINE_DATA) {
+        if inode.has(INLINE_DATA) {
+            return self.inline_whole(inode);
+        }
+        if inode.has_map() {
             return self.read_whole(inode);
         }
         let target = inode.raw().i_block;
         Ok(target.get(..size.to_usize()).unwrap_or(&target).to_vec())
     }
 
-    /// The data that an inode holds itself: 60 bytes in the place of the map, the rest in an attribute.
+    /// The data that an inode holds itself, up to its size. A file may be longer than its data: as for the kernel, the
+    /// rest of it is zero.
     ///
     /// # Errors
     /// Where the attribute is damaged, or missing.
     pub fn inline_data(&self, inode: &Inode) -> Result<Vec<u8>> {
-        let mut data = inode.raw().i_block.to_vec();
-        let rest = self.xattrs_inside(inode)?.into_iter().find(|attr| attr.is_inline_data());
-        let rest = rest.ok_or(Error::broken(Part::Inline(inode.ino()), "has no attribute system.data"))?;
-        data.extend_from_slice(&self.xattr_value(&rest)?);
+        let mut data = self.inline_bytes(inode)?;
+        data.truncate(inode.size().to_usize());
+        Ok(data)
+    }
+
+    /// As [`Ext::inline_data`], for a directory or link: these end where their data does.
+    pub(super) fn inline_whole(&self, inode: &Inode) -> Result<Vec<u8>> {
+        let data = self.inline_data(inode)?;
         if to_u64(data.len()) < inode.size().get() {
             let expected = format!("at most {}, the bytes there are", data.len());
             return Err(Error::field(Part::Inline(inode.ino()), "i_size", inode.size().get(), expected));
         }
-        data.truncate(inode.size().to_usize());
+        Ok(data)
+    }
+
+    /// All bytes for data inside an inode, used or not: 60 in the place of the map, the rest in an attribute.
+    pub(crate) fn inline_bytes(&self, inode: &Inode) -> Result<Vec<u8>> {
+        let mut data = inode.raw().i_block.to_vec();
+        let rest = self.xattrs_inside(inode)?.into_iter().find(|attr| attr.is_inline_data());
+        let rest = rest.ok_or(Error::broken(Part::Inline(inode.ino()), "has no attribute system.data"))?;
+        data.extend_from_slice(&self.xattr_value(&rest)?);
         Ok(data)
     }
 

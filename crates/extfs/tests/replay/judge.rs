@@ -183,6 +183,13 @@ fn masked(inode: &Inode) -> Vec<u8> {
     bytes
 }
 
+/// All bytes that inodes have for data, used or not.
+pub fn contents(image: &Path, files: &[(u64, u64)]) -> Vec<[u8; 60]> {
+    let fs = Ext::open(open(image), &LIMITS).unwrap();
+    let number = |ino: u64| InodeNo(u32::try_from(ino).unwrap());
+    files.iter().map(|&(ino, _)| fs.inode(number(ino)).unwrap().raw().i_block).collect()
+}
+
 /// Whether the journal of an image waits for a replay.
 pub fn is_dirty(image: &Path) -> bool {
     Superblock::read(&open(image)).unwrap().needs_recovery()

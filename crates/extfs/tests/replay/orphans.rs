@@ -141,6 +141,34 @@ fn truncations_are_finished() {
     }
 }
 
+#[test]
+fn data_inside_inodes_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    make(flavor("ext4-inline-data"), flavor("ext4-inline-data").usual_len(), Fill::Empty, &image);
+    let mut files = Vec::new();
+    {
+        let mount = Mount::read_write(&image);
+        for (len, size) in [(50, 5), (50, 0), (50, 50), (100, 100), (100, 130)] {
+            let path = mount.path().join(format!("{len} to {size}"));
+            fs::write(&path, noise(3, len)).unwrap();
+            files.push((fs::metadata(&path).unwrap().ino(), size));
+        }
+    }
+    let longer = image.with_extension("longer");
+    testkit::tool::copy_sparse(&image, &longer);
+    cut(&image, &files);
+    let done = judge(&image, "inline data");
+    assert_eq!((done.deleted, usize::try_from(done.truncated).unwrap()), (0, files.len()));
+    let [ours, theirs] = ["ours", "theirs"].map(|end| judge::contents(&image.with_extension(end), &files));
+    assert_eq!(ours, theirs);
+    cut(&longer, &[(files[3].0, 80)]);
+    let before = judge::bytes(&longer);
+    let error = judge::recover(&longer).expect_err("an attribute to be cut");
+    assert_eq!(ondisk::Classified::class(&error), ondisk::Class::Unsupported, "{error}");
+    assert_eq!(before, judge::bytes(&longer));
+}
+
 /// The kernel here has no quota: e2fsck counts.
 #[test]
 fn quota_follows() {

@@ -14,7 +14,7 @@ const PIECE: Len = Len::mib(1);
 pub(super) struct Pieces {
     /// In the file, with their places on the volume.
     runs: Vec<(Span, Offset)>,
-    /// The content of a file that lies in its inode.
+    /// The data of a file that lies in its inode.
     inline: Option<Vec<u8>>,
     /// The file's length.
     pub len: Len,
@@ -55,7 +55,7 @@ impl Guest<'_> {
         }
         let len = inode.size();
         if inode.has(INLINE_DATA) {
-            let inline = Some(self.fs.read_whole(inode).of(self.image)?);
+            let inline = Some(self.fs.inline_data(inode).of(self.image)?);
             return Ok(Pieces { runs: Vec::new(), inline, len });
         }
         let size = self.fs.geom().block_size;
