@@ -12,6 +12,7 @@
 
 mod boot;
 mod crash;
+mod devices;
 mod disks;
 mod grow;
 mod hostile;

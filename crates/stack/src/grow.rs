@@ -191,12 +191,9 @@ fn grow_container(
 ) -> Result<()> {
     let Some(want) = target::disk_len(size, old.len())? else { return Ok(()) };
     if source.fixed_len && source.format == Format::Raw {
-        return Err(Error::Size {
-            what: format!(
-                "a device has the size it has, {}; extend it first, then grow to max",
-                Human(old.len())
-            ),
-        });
+        let what = format!("the device has {} and cannot get longer by itself", Human(old.len()));
+        let help = Some("extend the device first, then grow to max".to_owned());
+        return Err(disk::Error::Refused { what, help }.into());
     }
     let plan = old.plan_grow(want)?;
     log.steps.extend(plan.sentences());

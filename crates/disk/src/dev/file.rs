@@ -191,10 +191,15 @@ impl Dev for FileDev {
     }
 
     fn may_reach(&self, end: Offset) -> Result<()> {
-        if self.kind == DevKind::Block {
-            return Ok(());
-        }
         let refused = |what: String, help: &str| Error::Refused { what, help: Some(help.to_owned()) };
+        if self.kind == DevKind::Block {
+            let what = format!("the device has {} bytes, the change needs {end}", self.len);
+            return if end <= self.len.end() {
+                Ok(())
+            } else {
+                Err(refused(what, "extend the device first"))
+            };
+        }
         if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|limit| end.get() > *limit) {
             let what =
                 format!("the file would reach to byte {end}; this process may write up to byte {limit}");
