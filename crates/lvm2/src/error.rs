@@ -23,7 +23,7 @@ pub enum Error {
         more: usize,
     },
     /// Physical volumes that are not at hand: the metadata on all of them must be changed together.
-    #[error("volume group {vg} needs {} that are not here: {}", volumes(.names.len()), .names.join(", "))]
+    #[error("volume group {vg} needs {} not here: {}", volumes(.names.len()), .names.join(", "))]
     Missing {
         /// Which.
         vg: String,
@@ -117,7 +117,7 @@ fn others(more: usize) -> String {
 }
 
 const fn volumes(count: usize) -> &'static str {
-    if count == 1 { "a physical volume" } else { "physical volumes" }
+    if count == 1 { "a physical volume that is" } else { "physical volumes that are" }
 }
 
 const fn free_where(contiguous: bool) -> &'static str {

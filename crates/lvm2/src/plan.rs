@@ -8,12 +8,13 @@
 
 use crate::check::places;
 use crate::draft::{Change, Draft};
-use crate::layout::LabelSector;
+use crate::layout::{LabelSector, SECTOR};
 use crate::mda::{Content, Mda};
 use crate::model::{Area, Device, Pv, Vg};
 use crate::unit::ExtentRange;
 use crate::{Error, Result};
 use disk::{Data, Disk};
+use ondisk::num::round_up;
 use ondisk::{Offset, Span, SpanSet};
 use zerocopy::IntoBytes;
 
@@ -183,12 +184,23 @@ impl DeviceEdit {
                 for (piece, bytes) in
                     placed.pieces.iter().zip([head, tail]).filter(|(_, bytes)| !bytes.is_empty())
                 {
-                    self.put(piece.start(), bytes.to_vec());
+                    self.put(piece.start(), self.whole_sectors(*piece, span, bytes));
                 }
                 self.put(span.start(), placed.header.as_bytes().to_vec());
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// A text's bytes with zeros up to the end of the sector, where nothing else lies there: whole sectors can be fresh.
+    fn whole_sectors(&self, piece: Span, area: Span, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        let end = round_up(piece.end().get(), SECTOR).map(Offset::new);
+        let rest = end.and_then(|end| Span::between(piece.end(), end));
+        if let Some(rest) = rest.filter(|rest| area.contains(*rest) && !self.taken.overlaps(*rest)) {
+            bytes.resize(bytes.len().saturating_add(rest.len().to_usize()), 0);
+        }
+        bytes
     }
 }

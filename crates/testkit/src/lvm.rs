@@ -42,9 +42,11 @@ impl<'a> Lvm<'a> {
         let mut command = tool("lvm");
         command.env("LVM_SYSTEM_DIR", self.dir.path()).env("LVM_SUPPRESS_FD_WARNINGS", "1");
         for arg in args {
-            let device = arg.strip_prefix("dev").and_then(|number| number.parse::<usize>().ok());
+            // `dev0`, or some of its extents: `dev0:3-5`.
+            let (name, extents) = arg.split_at(arg.find(':').unwrap_or(arg.len()));
+            let device = name.strip_prefix("dev").and_then(|number| number.parse::<usize>().ok());
             match device.and_then(|number| self.devices.get(number)) {
-                Some(path) => command.arg(path),
+                Some(path) => command.arg(format!("{}{extents}", path.display())),
                 None => command.arg(arg),
             };
         }

@@ -1,4 +1,5 @@
 //! Judged by LVM2 itself: what its tools made, what they think of our changes, and what damage does.
 
+mod grow;
 mod read;
 mod support;

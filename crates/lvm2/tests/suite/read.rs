@@ -23,7 +23,6 @@ fn areas_of_all_kinds() {
         &["--metadatasize", "64k", "--dataalignment", "64k"],
         &["--pvmetadatacopies", "2"],
         &["--bootloaderareasize", "2M"],
-        &["--labelsector", "3"],
         &["--dataalignmentoffset", "7s"],
     ];
     for options in pvcreate {
@@ -34,9 +33,16 @@ fn areas_of_all_kinds() {
 }
 
 #[test]
+fn a_label_in_another_sector() {
+    let set = Set::with_vg(&[64 * MIB], &["--labelsector", "3"], &[], &[&["-l", "9", "-n", "root", "vg"]]);
+    assert_eq!(our_report(&set.vg()), set.report());
+    assert_eq!(set.findings(), []);
+}
+
+#[test]
 fn the_ring_turns() {
     for copies in ["1", "2"] {
-        let area = &["--metadatasize", "16k", "--dataalignment", "16k", "--pvmetadatacopies", copies];
+        let area = &["--metadatasize", "36k", "--dataalignment", "4k", "--pvmetadatacopies", copies];
         let set = Set::with_vg(&[200 * MIB], area, &[], &[&["-l", "9", "-n", "root", "vg"]]);
         let mut wrapped = 0;
         for round in 0..40 {
@@ -166,7 +172,7 @@ fn a_missing_device_is_named() {
     let error = lvm2::Draft::of(vg, &disk::Limits::default()).unwrap_err();
     assert_eq!(error.class(), Class::Refused);
     assert!(
-        error.to_string().starts_with("volume group vg needs a physical volume that are not here: pv2 ("),
+        error.to_string().starts_with("volume group vg needs a physical volume that is not here: pv2 ("),
         "{error}"
     );
     let kinds: Vec<bool> = vg.lvs().iter().map(|lv| vg.map(lv).is_ok()).collect();

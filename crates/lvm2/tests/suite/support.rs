@@ -50,15 +50,13 @@ impl Set {
         copy
     }
 
-    pub fn set_len(&self, number: usize, len: u64) -> &Self {
+    pub fn set_len(&self, number: usize, len: u64) {
         OpenOptions::new().write(true).open(self.path(number)).unwrap().set_len(len).unwrap();
-        self
     }
 
-    pub fn write(&self, number: usize, at: u64, bytes: &[u8]) -> &Self {
+    pub fn write(&self, number: usize, at: u64, bytes: &[u8]) {
         let file = OpenOptions::new().write(true).open(self.path(number)).unwrap();
         file.write_all_at(bytes, at).unwrap();
-        self
     }
 
     pub fn bytes(&self, number: usize, at: u64, len: usize) -> Vec<u8> {
