@@ -1,33 +1,15 @@
 //! Journals of ours, as an interrupted commit leaves them behind.
 
 use crate::base::{Base, Place, Seal, span};
-use disk::{Cancel, Change, Data, MemDisk, ReadAt, Sparse, Write, read_vec};
+use disk::{Change, Data, MemDisk, ReadAt, Sparse, Write, read_vec};
 use ondisk::{Len, Offset};
 use std::sync::Arc;
-use testkit::sim::{Op, Rng, cx, image, world_of};
-
-fn noise(seed: u64, len: u64) -> Vec<u8> {
-    let mut rng = Rng::new(seed);
-    (0..len).map(|_| rng.draw() as u8 | 1).collect()
-}
-
-fn write(seed: u64, at: u64, len: u64) -> Write {
-    Write { at: Offset::new(at), data: Data::Bytes(noise(seed, len)) }
-}
-
-/// The image that the journals belong to: 64 KiB with a hole in the middle.
-#[must_use]
-pub fn image_before() -> Sparse {
-    let mut before = Sparse::new(Len::kib(64));
-    before.put(Offset::ZERO, &noise(99, 65536));
-    before.clear(span(16384, 16384));
-    before
-}
+use testkit::sim::sample::{self, change};
 
 /// What the image may look like when the journal is found: untouched, with the fresh bytes, with some home bytes too.
 #[must_use]
 pub fn image_found(knob: u8) -> Sparse {
-    let mut found = image_before();
+    let mut found = sample::base();
     let change = change();
     if knob & 1 != 0 {
         found.set_len(change.new_len);
@@ -46,20 +28,6 @@ fn put(disk: &mut Sparse, write: &Write) {
     }
 }
 
-fn change() -> Change {
-    Change {
-        old_len: Len::kib(64),
-        new_len: Len::kib(128),
-        fresh: vec![write(1, 20480, 2048), write(2, 65536, 4096), write(3, 130_048, 1024)],
-        home: vec![
-            write(4, 0, 512),
-            write(5, 4096, 4096),
-            Write { at: Offset::new(40960), data: Data::Zero(Len::new(1536)) },
-        ],
-        ..Change::default()
-    }
-}
-
 /// The journal of a growing change, and of one that only overwrites.
 #[must_use]
 pub fn bases() -> Vec<Base> {
@@ -68,15 +36,7 @@ pub fn bases() -> Vec<Base> {
 }
 
 fn base(name: &str, change: &Change) -> Base {
-    let world = world_of(&image_before());
-    let cancel = Cancel::new();
-    image(&world).commit_with(change, None, "a command", &cx(&cancel)).expect("a commit");
-    let mut journal = Vec::new();
-    for op in &world.lock().expect("nobody else has it").log {
-        if let Op::Write { file: 1, data, .. } = op {
-            journal.extend_from_slice(data);
-        }
-    }
+    let journal = sample::journal(&sample::base(), change);
     let disk = MemDisk::from_bytes(&journal).bytes().clone();
     let commit = disk.len().get() - 512;
     let table = u64::from_le_bytes(journal[journal.len() - 496..][..8].try_into().expect("eight bytes"));

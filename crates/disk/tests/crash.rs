@@ -11,22 +11,10 @@
 
 use disk::{Change, Data, Disk, Limits, Move, Overlay, Sparse, Write};
 use ondisk::{Len, Offset, Span};
+use testkit::sim::sample::{bytes, span, write};
 use testkit::sim::{Knobs, Report, Rng, after_return, sweep};
 
 const KIB: u64 = 1024;
-
-fn span(start: u64, len: u64) -> Span {
-    Span::new(Offset::new(start), Len::new(len)).unwrap()
-}
-
-fn bytes(seed: u64, len: u64) -> Vec<u8> {
-    let mut rng = Rng::new(seed);
-    (0..len).map(|_| rng.draw() as u8 | 1).collect()
-}
-
-fn write(seed: u64, start: u64, len: u64) -> Write {
-    Write { at: Offset::new(start), data: Data::Bytes(bytes(seed, len)) }
-}
 
 /// An image of `len` bytes with data everywhere but in `hole`.
 fn base(len: u64, hole: Span) -> Sparse {

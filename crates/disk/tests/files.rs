@@ -9,8 +9,6 @@
     clippy::unwrap_used
 )]
 
-mod support;
-
 use disk::image::JOURNAL_SUFFIX;
 use disk::{
     Cancel, Change, CommitOptions, Image, Limits, MemDisk, OpenOptions, Outcome, Place, ReadAt, Sparse,
@@ -20,7 +18,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::{base, change, journal, write};
+use testkit::sim::sample::{base, bytes, change, journal, write};
 use testkit::sim::{Rng, cx};
 use testkit::tool::run;
 
@@ -140,7 +138,7 @@ fn pending() {
     // The home writes are there, and the fresh ones: forward.
     save(&path, &after(&base(), &change()));
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(&support::bytes(99, 512), 0).unwrap();
+    file.write_all_at(&bytes(99, 512), 0).unwrap();
     let image = Image::open(&path, &OpenOptions::default()).unwrap();
     let pending = image.pending(&Limits::default()).unwrap().unwrap();
     assert_eq!(pending.outcome(), Outcome::RolledForward);
@@ -228,7 +226,7 @@ fn no_space() {
         ..Change::default()
     };
     let mut full = Sparse::new(Len::kib(600));
-    full.put(ondisk::Offset::ZERO, &support::bytes(1, 600 << 10));
+    full.put(ondisk::Offset::ZERO, &bytes(1, 600 << 10));
     for (base, change) in [(base(), far), (full, large)] {
         save(&path, &base);
         let error = open(&path).commit(&change, &CommitOptions::default(), &cx(&cancel)).unwrap_err();

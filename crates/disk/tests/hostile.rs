@@ -6,12 +6,10 @@
     clippy::unwrap_used
 )]
 
-mod support;
-
 use disk::{Cancel, Error, Outcome, Sparse};
 use ondisk::{Class, Classified, Len, Offset};
 use std::sync::{Arc, Mutex};
-use support::{base, change, journal};
+use testkit::sim::sample::{base, bytes, change, journal};
 use testkit::sim::{JOURNAL, Rng, Snapshot, World, cx, image};
 
 /// What recovery says, whether the image is untouched, and whether the journal is still there.
@@ -176,7 +174,7 @@ fn foreign_changes_are_refused_and_listed() {
     // New home bytes without the fresh ones that came before them: going back would destroy what was done.
     let mut begun = base.clone();
     begun.set_len(Len::kib(128));
-    begun.put(Offset::ZERO, &support::bytes(4, 512));
+    begun.put(Offset::ZERO, &bytes(4, 512));
     let seen = recover(&begun, &good);
     assert!(
         matches!(&seen.result, Err(Error::Foreign { spans, .. }) if spans.len() == 3),

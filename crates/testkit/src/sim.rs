@@ -3,6 +3,7 @@
 //! ```text
 //! World   files and names: what the kernel shows (cache) and what the medium holds; a log of every operation
 //! states  from a log: every content that the medium may hold after a crash
+//! sample  a small image, a change of it, its journal
 //! sweep   one commit, all its crash states, each recovered, each result compared with before and after
 //! ```
 //!
@@ -20,6 +21,7 @@
     reason = "test equipment: a mistake here must stop the test"
 )]
 
+pub mod sample;
 mod states;
 mod sweep;
 mod world;

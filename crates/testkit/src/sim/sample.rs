@@ -1,24 +1,30 @@
-//! What the tests of journals and files share.
-#![allow(dead_code, reason = "each test binary uses a part")]
+//! A small image, a change of it, and the journal of that.
 
+use super::{Op, Rng, cx, image, world_of};
 use disk::{Cancel, Change, Data, Sparse, Write};
 use ondisk::{Len, Offset, Span};
-use testkit::sim::{Op, Rng, cx, image, world_of};
 
+/// A range of bytes.
+#[must_use]
 pub fn span(start: u64, len: u64) -> Span {
     Span::new(Offset::new(start), Len::new(len)).unwrap()
 }
 
+/// Bytes that look like data: none of them is zero.
+#[must_use]
 pub fn bytes(seed: u64, len: u64) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     (0..len).map(|_| rng.draw() as u8 | 1).collect()
 }
 
+/// A write of such bytes.
+#[must_use]
 pub fn write(seed: u64, start: u64, len: u64) -> Write {
     Write { at: Offset::new(start), data: Data::Bytes(bytes(seed, len)) }
 }
 
 /// 64 KiB of data with a hole in the middle.
+#[must_use]
 pub fn base() -> Sparse {
     let mut base = Sparse::new(Len::kib(64));
     base.put(Offset::ZERO, &bytes(99, 65536));
@@ -27,6 +33,7 @@ pub fn base() -> Sparse {
 }
 
 /// A change of [`base`] with a bit of everything.
+#[must_use]
 pub fn change() -> Change {
     Change {
         old_len: Len::kib(64),
@@ -42,6 +49,7 @@ pub fn change() -> Change {
 }
 
 /// The journal of a change, as it lies there before the image is touched.
+#[must_use]
 pub fn journal(base: &Sparse, change: &Change) -> Vec<u8> {
     let world = world_of(base);
     let cancel = Cancel::new();
