@@ -1,6 +1,7 @@
 //! What can be wrong with an ext filesystem.
 
 use crate::feature::{Incompat, RoCompat};
+use crate::refusal::Refusal;
 use crate::unit::{BlockNo, FileBlock, GroupNo, InodeNo};
 use ondisk::{Class, Classified, Mismatch};
 use std::fmt;
@@ -125,7 +126,7 @@ pub enum Error {
     },
     /// A sound filesystem that will not be resized.
     #[error(transparent)]
-    Resize(#[from] crate::resize::Refusal),
+    Resize(#[from] Refusal),
     /// No such file in the filesystem.
     #[error("{path}: no such file in the filesystem")]
     NotFound {

@@ -23,8 +23,10 @@ pub mod layout;
 pub mod orphan;
 pub mod read;
 pub mod recovery;
+mod refusal;
 pub mod resize;
 pub mod sb;
+mod settle;
 pub mod unit;
 
 pub use bitmap::Bitmap;

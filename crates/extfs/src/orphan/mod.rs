@@ -21,7 +21,7 @@ use crate::Ext;
 use crate::error::Result;
 use crate::feature::RoCompat;
 use crate::layout::Inode as RawInode;
-use crate::recovery::settle;
+use crate::settle::settle;
 use disk::{Cx, Disk, ReadAt};
 use edit::Edit;
 use ondisk::Offset;

@@ -21,15 +21,14 @@ mod clear;
 mod owners;
 mod place;
 mod plan;
-mod refusal;
 mod relink;
 mod reserve;
 mod size;
 mod space;
 
+pub use crate::refusal::Refusal;
 pub use place::Pack;
 pub use plan::plan_grow;
-pub use refusal::Refusal;
 pub use reserve::Reserve;
 pub use size::blocks_on;
 

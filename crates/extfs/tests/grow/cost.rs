@@ -1,23 +1,11 @@
 //! What a grow costs: bytes in the journal, bytes in the image, time and memory.
 
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test may fail"
-)]
-
-#[allow(dead_code, reason = "this suite needs only a part of it")]
-mod growing;
-
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::kit::{dump, field, grow, plan};
 use extfs::BlockCount;
-use growing::{dump, field, grow, plan};
 use ondisk::{Len, Offset};
 use testkit::images::{Fill, flavor, make};
 use testkit::oracle::assert_clean;

@@ -1,25 +1,13 @@
 //! What will not be grown, by name, and what damage and lies do: never a panic, never a write.
 
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test may fail"
-)]
-
-#[allow(dead_code, reason = "this suite needs only a part of it")]
-mod growing;
-
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::kit::{LIMITS, cx, grow, plan};
 use disk::{Cancel, Disk, FileDev, MemDisk, Sparse};
 use extfs::resize::{GrowOptions, plan_grow};
 use extfs::{BlockCount, Error, Ext, Object, Part};
-use growing::{LIMITS, cx, grow, plan};
 use ondisk::{Class, Classified, Len, Offset};
 use testkit::images::{Fill, flavor, make};
 use testkit::oracle::{assert_clean, debugfs};

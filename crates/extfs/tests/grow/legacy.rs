@@ -1,20 +1,8 @@
 //! Growing past the reserve for boot loaders that do not know `meta_bg`: what is in the way moves.
 
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test may fail"
-)]
-
-#[allow(dead_code, reason = "this suite needs only a part of it")]
-mod growing;
-
+use crate::kit::{dump, field, grow_with};
 use extfs::BlockCount;
 use extfs::resize::GrowOptions;
-use growing::{dump, field, grow_with};
 use ondisk::{Len, Offset};
 use std::path::Path;
 use testkit::files::Manifest;

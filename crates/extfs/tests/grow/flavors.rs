@@ -1,23 +1,11 @@
 //! Growing filesystems of every flavour, judged by e2fsck, the kernel and resize2fs.
 
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a test may fail"
-)]
-
-#[allow(dead_code, reason = "this suite needs only a part of it")]
-mod growing;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use crate::kit::{dump, field, grow};
 use extfs::BlockCount;
 use extfs::resize::GrowPlan;
-use growing::{dump, field, grow};
 use ondisk::{Len, Offset};
 use testkit::files::Manifest;
 use testkit::images::{FLAVORS, Fill, Flavor, make};
