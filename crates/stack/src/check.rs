@@ -17,6 +17,8 @@ pub enum Layer {
     Container,
     /// The partition table.
     Table,
+    /// The volume groups.
+    Groups,
     /// A volume's filesystem.
     Volume(VolumeId),
 }
@@ -56,12 +58,13 @@ impl fmt::Display for Layer {
         match self {
             Self::Container => f.write_str("container"),
             Self::Table => f.write_str("partition table"),
+            Self::Groups => f.write_str("LVM"),
             Self::Volume(id) => id.fmt(f),
         }
     }
 }
 
-/// Checks the container, the table, and every ext filesystem.
+/// Checks the container, the table, the volume groups, and every ext filesystem.
 ///
 /// # Errors
 /// Where the disk cannot be read. Damage is no error.
@@ -82,6 +85,7 @@ pub fn all<D: ReadAt>(disk: &Container<D>, cx: &Cx<'_>) -> Result<Checked> {
         Err(other) => return Err(other),
     };
     checked.table(&layout);
+    checked.groups(&layout);
     for volume in layout.volumes.iter().filter(|volume| volume.content == Content::Ext) {
         checked.volume(disk, volume, cx)?;
     }
@@ -110,6 +114,17 @@ impl Checked {
             };
             self.damage = self.damage.saturating_add((severity == Severity::Damage).into());
             self.keep(Layer::Table, severity, finding.text.clone());
+        }
+    }
+
+    fn groups(&mut self, layout: &Layout) {
+        for finding in layout.groups.findings() {
+            let severity = match finding.severity {
+                lvm2::Severity::Damage => Severity::Damage,
+                lvm2::Severity::Note => Severity::Note,
+            };
+            self.damage = self.damage.saturating_add((severity == Severity::Damage).into());
+            self.keep(Layer::Groups, severity, finding.text.clone());
         }
     }
 

@@ -16,6 +16,9 @@ pub enum Error {
     /// The partition table.
     #[error(transparent)]
     Table(#[from] table::Error),
+    /// A volume group.
+    #[error(transparent)]
+    Lvm(#[from] lvm2::Error),
     /// A filesystem.
     #[error("{volume}: {source}")]
     Ext {
@@ -117,6 +120,7 @@ impl Classified for Error {
             Self::Disk(inner) => inner.class(),
             Self::Container(inner) => inner.class(),
             Self::Table(inner) => inner.class(),
+            Self::Lvm(inner) => inner.class(),
             Self::Ext { source, .. } => source.class(),
             Self::Replay { source, .. } => source.class(),
             Self::NoPlace { .. } | Self::Several { .. } | Self::None { .. } | Self::Smaller { .. } => {
@@ -134,6 +138,7 @@ impl Classified for Error {
             Self::Disk(inner) => inner.help(),
             Self::Container(inner) => inner.help(),
             Self::Table(inner) => inner.help(),
+            Self::Lvm(inner) => inner.help(),
             Self::Ext { source, .. } => source.help(),
             Self::Replay { source, .. } => source.help(),
             Self::NoPlace { .. } | Self::Several { .. } => Some("name one with -p".to_owned()),

@@ -3,6 +3,7 @@
 //! ```text
 //! file       container::plan_grow      a longer file, tables of the container
 //! disk       table::plan_grow_*        the partition's end, GPT's backup at the new end
+//! group      lvm2::plan_grow_*         the physical volume's end, extents of the logical volume
 //! volume     extfs::recovered          a journal to be replayed comes first
 //!            extfs::resize::plan_grow  new groups
 //! ```
@@ -11,17 +12,18 @@
 //! 2. What was staged is looked at again from the outside before it becomes a [`Change`].
 //! 3. A refusal of any layer leaves nothing behind.
 
-use crate::content::{Content, Member};
+mod logical;
+mod volume;
+
+use crate::content::Content;
 use crate::layout::{Layout, Volume, VolumeId, discover};
 use crate::source::Source;
-use crate::{Error, Place, Region, Result, check, select, target, view, way};
+use crate::{Error, Place, Result, check, target};
 use container::{Container, Format, Severity};
-use disk::{Change, Cx, Disk, Overlay, ReadAt};
-use extfs::Ext;
-use extfs::resize::GrowOptions;
+use disk::{Change, Cx, Overlay, ReadAt};
 use ondisk::size::{Human, SizeSpec};
 use ondisk::{Len, Span};
-use table::To;
+use volume::Target;
 
 /// How deep growing goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +56,10 @@ pub struct Sizes {
     pub file: Len,
     /// The virtual disk.
     pub disk: Len,
-    /// The volume that takes the space: where it lies.
-    pub volume: Option<Region>,
+    /// The partition whose end moves, or the whole disk.
+    pub partition: Option<Span>,
+    /// The logical volume in it.
+    pub logical: Option<Len>,
     /// The filesystem: its size, and what is free in it.
     pub filesystem: Option<(Len, Len)>,
 }
@@ -97,29 +101,30 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
     let mut overlay = Overlay::new(source.file, &cx.limits);
     grow_container(source, request.size, &old, &mut overlay, &mut log)?;
 
-    let mut volume = None;
+    let mut grown = None;
     if request.depth > Depth::Disk {
         let mut disk = source.open(&mut overlay, cx)?;
-        let id = choose(&layout, request, old_len, disk.len())?;
+        let target = volume::choose(&layout, request, old_len, disk.len())?;
         if request.full_check {
-            check::volume(&old, &layout, &id, check::Scope::Full, cx)?;
+            check::volume(&old, &layout, &target.id, check::Scope::Full, cx)?;
         }
-        match make_way(&mut disk, &layout, &id, cx, &mut log)? {
-            Some(cleared) => grow_volume(&mut disk, &cleared, &id, request, cx, &mut log)?,
-            None => grow_volume(&mut disk, &layout, &id, request, cx, &mut log)?,
-        }
-        volume = Some(id);
+        let cleared = volume::make_way(&mut disk, &layout, &target.carrier, cx, &mut log)?;
+        volume::grow(&mut disk, cleared.as_ref().unwrap_or(&layout), &target, request, cx, &mut log)?;
+        grown = Some(target);
     }
-    let before = Sizes::of(source.file.len(), old_len, &layout, volume.as_ref());
-    let after = match look_again(source, &overlay, volume.as_ref(), request, cx) {
+    let before = Sizes::of(source.file.len(), old_len, &layout, grown.as_ref());
+    let after = match look_again(source, &overlay, grown.as_ref(), request, cx) {
         // What is wrong with the result may have been wrong before: then it is the input that is damaged.
         Err(error @ Error::Result { .. }) => {
-            volume.as_ref().map_or(Ok(()), |id| check::volume(&old, &layout, id, check::Scope::Full, cx))?;
+            grown
+                .as_ref()
+                .map_or(Ok(()), |target| check::volume(&old, &layout, &target.id, check::Scope::Full, cx))?;
             return Err(error);
         }
         after => after?,
     };
     let change = overlay.into_change()?;
+    let volume = grown.map(|target| target.id);
     Ok(Grown { change, volume, steps: log.steps, notes: log.notes, before, after })
 }
 
@@ -130,7 +135,7 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
 fn look_again(
     source: &Source<'_>,
     overlay: &Overlay<'_>,
-    id: Option<&VolumeId>,
+    target: Option<&Target>,
     request: &Request,
     cx: &Cx<'_>,
 ) -> Result<Sizes> {
@@ -143,7 +148,12 @@ fn look_again(
     {
         return Err(wrong(damage.text.clone()));
     }
-    if let Some(id) = id {
+    if let Some(damage) = layout.groups.findings().find(|one| one.severity == lvm2::Severity::Damage)
+        && target.is_some_and(|target| target.carrier != target.id)
+    {
+        return Err(wrong(damage.text.clone()));
+    }
+    if let Some(Target { id, .. }) = target {
         let scope = if request.full_check { check::Scope::Full } else { check::Scope::Touched };
         check::volume(&disk, &layout, id, scope, cx).map_err(|error| wrong(error.to_string()))?;
     }
@@ -153,18 +163,20 @@ fn look_again(
             return Err(wrong(damage.text.clone()));
         }
     }
-    Ok(Sizes::of(overlay.len(), disk.len(), &layout, id))
+    Ok(Sizes::of(overlay.len(), disk.len(), &layout, target))
 }
 
 impl Sizes {
     /// The sizes that a layout shows.
-    pub(crate) fn of(file: Len, disk: Len, layout: &Layout, volume: Option<&VolumeId>) -> Self {
-        let volume = volume.and_then(|id| layout.volume(id));
+    fn of(file: Len, disk: Len, layout: &Layout, target: Option<&Target>) -> Self {
+        let volume = target.and_then(|target| layout.volume(&target.id));
+        let carrier = target.and_then(|target| layout.volume(&target.carrier));
         let facts = volume.and_then(Volume::facts);
         Self {
             file,
             disk,
-            volume: volume.map(|volume| volume.region.clone()),
+            partition: carrier.and_then(|one| Span::new(one.region.start(), one.region.len())),
+            logical: volume.filter(|one| one.id.is_logical()).map(|one| one.region.len()),
             filesystem: facts.map(|facts| (facts.size, facts.free)),
         }
     }
@@ -198,158 +210,4 @@ fn grow_container(
     let plan = old.plan_grow(want)?;
     log.steps.extend(plan.sentences());
     Ok(plan.apply(overlay)?)
-}
-
-/// The volume that takes the space; refused where it cannot.
-fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Result<VolumeId> {
-    let id = select::growable(layout, &request.place, new_len)?;
-    let volume =
-        layout.volume(&id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
-    let refused = |why: &str, help: Option<&str>| Error::Refused {
-        volume: id.clone(),
-        why: why.to_owned(),
-        help: help.map(str::to_owned),
-    };
-    match volume.content {
-        Content::LvmPv => {
-            return Err(refused("holds a volume group, and LVM inside guests is not grown yet", None));
-        }
-        Content::Member(Member::Md) => {
-            return Err(refused("is part of an md array, whose metadata may lie at its end", None));
-        }
-        Content::Member(Member::Zfs) => {
-            return Err(refused("is part of a ZFS pool, whose labels lie at its end", None));
-        }
-        _ => {}
-    }
-    if let (Some(table), VolumeId::Partition(number)) = (&layout.table, &id)
-        && let Some(next) = table.limit(*number, new_len)?.behind
-        && new_len > old_len
-        && !way::can_be_made(layout, *number)
-    {
-        let swap = if next.swap { " (swap)" } else { "" };
-        let why = format!("partition {}{swap} lies behind it, so it cannot take the new space", next.number);
-        return Err(refused(
-            &why,
-            Some("choose the last partition with -p, or grow the disk alone with --disk-only"),
-        ));
-    }
-    Ok(id)
-}
-
-/// Moves swap out of the way of a partition; the layout that the disk then has, where anything has moved.
-fn make_way<D: Disk>(
-    disk: &mut Container<D>,
-    layout: &Layout,
-    id: &VolumeId,
-    cx: &Cx<'_>,
-    log: &mut Log,
-) -> Result<Option<Layout>> {
-    let VolumeId::Partition(number) = *id else { return Ok(None) };
-    if !way::can_be_made(layout, number) {
-        return Ok(None);
-    }
-    let steps = way::make(disk, layout, number, &cx.limits)?;
-    if steps.is_empty() {
-        return Ok(None);
-    }
-    log.steps.extend(steps);
-    discover(disk, cx).map(Some)
-}
-
-fn grow_volume<D: Disk>(
-    disk: &mut Container<D>,
-    layout: &Layout,
-    id: &VolumeId,
-    request: &Request,
-    cx: &Cx<'_>,
-    log: &mut Log,
-) -> Result<()> {
-    let Some(volume) = layout.volume(id) else { return Ok(()) };
-    let deep = request.depth == Depth::Filesystem;
-    if deep && volume.content == Content::Ext {
-        log.steps.extend(view::replay(&mut *volume.region.writer(disk)?, id, cx)?);
-    }
-    let legacy_boot = is_legacy_boot(disk)?;
-    let region = grow_partition(disk, layout, id, &volume.region, log)?;
-    match volume.content {
-        Content::Ext if deep => grow_filesystem(&mut *region.writer(disk)?, id, legacy_boot, cx, log),
-        Content::Ext => Ok(()),
-        content => {
-            log.notes.push(left_to_the_guest(id, content));
-            Ok(())
-        }
-    }
-}
-
-/// Moves the partition's end, and tells where the volume then lies.
-fn grow_partition<D: Disk>(
-    disk: &mut Container<D>,
-    layout: &Layout,
-    id: &VolumeId,
-    old: &Region,
-    log: &mut Log,
-) -> Result<Region> {
-    let (Some(table), VolumeId::Partition(number)) = (&layout.table, id) else {
-        return Ok(Region::Span(Span::whole(disk.len())));
-    };
-    let number = *number;
-    let plan = table::plan_grow_partition(table, number, To::Max, disk.len())?;
-    let grown = plan.growth().iter().find(|one| one.number == number);
-    let region = grown.map_or_else(|| old.clone(), |one| Region::Span(one.after));
-    log.steps.extend(plan.sentences());
-    plan.apply(disk)?;
-    Ok(region)
-}
-
-fn grow_filesystem(
-    volume: &mut dyn Disk,
-    id: &VolumeId,
-    legacy_boot: bool,
-    cx: &Cx<'_>,
-    log: &mut Log,
-) -> Result<()> {
-    let ext = Error::ext(id);
-    let fs = Ext::open(&*volume, &cx.limits).map_err(&ext)?;
-    let blocks = extfs::resize::blocks_on(fs.sb(), volume.len());
-    let plan = extfs::resize::plan_grow(&fs, blocks, GrowOptions { legacy_boot }).map_err(&ext)?;
-    if !plan.is_empty() {
-        log.steps.extend(plan.sentences().into_iter().map(|sentence| format!("{id}: {sentence}")));
-    }
-    plan.apply(volume, cx).map_err(&ext)
-}
-
-/// Whether the disk starts with GRUB 0.97's first stage, whose filesystem code knows no `meta_bg`.
-fn is_legacy_boot(disk: &impl ReadAt) -> Result<bool> {
-    let mut sector = [0_u8; 512];
-    if disk.len() < Len::of(&sector) {
-        return Ok(false);
-    }
-    disk.read_at(ondisk::Offset::ZERO, &mut sector)?;
-    // Stage 1 of GRUB 0.9x carries the version of its interface, 3.2, at byte 0x3e; GRUB 2's boot sector has code there.
-    let names_itself = sector.windows(5).any(|text| text == b"GRUB ");
-    Ok(names_itself && sector.get(0x3e..0x40) == Some(&[3, 2]))
-}
-
-fn left_to_the_guest(id: &VolumeId, content: Content) -> String {
-    match content {
-        Content::Foreign(foreign) => match foreign.grown_by() {
-            Some(how) => format!("{id}: its {content} is left as it is; the guest grows it: {how}"),
-            None => format!("{id}: {content} cannot be grown; only the partition has the space"),
-        },
-        Content::Empty if *id == VolumeId::Whole => {
-            "there is no partition table and no filesystem on it: the disk alone grows".to_owned()
-        }
-        Content::Swap { .. } => {
-            format!("{id}: the swap space is left as it is; in the guest: swapoff, mkswap, swapon")
-        }
-        Content::Member(Member::Luks) => {
-            format!(
-                "{id}: the encrypted volume takes the space when it is opened; the guest grows what is in it"
-            )
-        }
-        content => {
-            format!("{id}: its content ({content}) is left as it is; only the partition has the space")
-        }
-    }
 }

@@ -7,7 +7,7 @@
 
 use crate::content::{Content, recognise};
 use crate::guest::{self, Guest};
-use crate::{Error, Region, Result};
+use crate::{Error, Groups, Region, Result};
 use disk::{Cx, Overlay, ReadAt};
 use extfs::Ext;
 use ondisk::guid::Uuid;
@@ -22,6 +22,21 @@ pub enum VolumeId {
     Whole,
     /// The partition of that number.
     Partition(u32),
+    /// A logical volume.
+    Logical {
+        /// Its volume group.
+        vg: String,
+        /// Its own name.
+        lv: String,
+    },
+}
+
+impl VolumeId {
+    /// Whether it is a logical volume.
+    #[must_use]
+    pub const fn is_logical(&self) -> bool {
+        matches!(self, Self::Logical { .. })
+    }
 }
 
 impl fmt::Display for VolumeId {
@@ -29,6 +44,7 @@ impl fmt::Display for VolumeId {
         match self {
             Self::Whole => f.write_str("whole disk"),
             Self::Partition(number) => write!(f, "partition {number}"),
+            Self::Logical { vg, lv } => write!(f, "{vg}/{lv}"),
         }
     }
 }
@@ -88,8 +104,11 @@ pub struct ExtFacts {
 pub struct Layout {
     /// The partition table.
     pub table: Option<Table>,
-    /// The volumes in the order of their numbers; the extended partition is none.
+    /// The partitions in the order of their numbers (the extended partition is none), or the whole disk; behind them
+    /// the logical volumes whose bytes can be told.
     pub volumes: Vec<Volume>,
+    /// The volume groups.
+    pub groups: Groups,
 }
 
 impl Layout {
@@ -97,6 +116,14 @@ impl Layout {
     #[must_use]
     pub fn volume(&self, id: &VolumeId) -> Option<&Volume> {
         self.volumes.iter().find(|volume| volume.id == *id)
+    }
+
+    /// What holds a volume's bytes: itself, or the partitions (or the whole disk) with its physical volumes.
+    #[must_use]
+    pub fn carriers(&self, id: &VolumeId) -> Vec<&Volume> {
+        let VolumeId::Logical { vg, .. } = id else { return self.volume(id).into_iter().collect() };
+        let pvs = self.groups.named(vg).map(lvm2::Vg::pvs).unwrap_or_default();
+        pvs.iter().filter_map(|pv| self.volume(self.groups.carrier(pv)?)).collect()
     }
 
     /// The table's entry of a volume.
@@ -124,8 +151,32 @@ pub fn discover(disk: &dyn ReadAt, cx: &Cx<'_>) -> Result<Layout> {
             .collect(),
     };
     let volumes = places.into_iter().map(|(id, span)| look(disk, id, Region::Span(span), cx));
-    let volumes = volumes.collect::<Result<_>>()?;
-    Ok(Layout { table, volumes })
+    let mut volumes: Vec<Volume> = volumes.collect::<Result<_>>()?;
+    let groups = Groups::read(disk, physical(&volumes), cx)?;
+    volumes.extend(logical(disk, &groups, cx)?);
+    Ok(Layout { table, volumes, groups })
+}
+
+/// The physical volumes.
+fn physical(volumes: &[Volume]) -> Vec<(VolumeId, Span)> {
+    let span = |volume: &Volume| match volume.region {
+        Region::Span(span) if volume.content == Content::LvmPv => Some((volume.id.clone(), span)),
+        _ => None,
+    };
+    volumes.iter().filter_map(span).collect()
+}
+
+/// The logical volumes that people see, and whose bytes can be told.
+fn logical(disk: &dyn ReadAt, groups: &Groups, cx: &Cx<'_>) -> Result<Vec<Volume>> {
+    let mut volumes = Vec::new();
+    for vg in groups.all().iter().filter(|vg| groups.named(vg.name()).is_some()) {
+        for lv in vg.lvs().iter().filter(|lv| lv.is_visible()) {
+            let Ok(region) = groups.region(vg, lv) else { continue };
+            let id = VolumeId::Logical { vg: vg.name().to_owned(), lv: lv.name().to_owned() };
+            volumes.push(look(disk, id, region, cx)?);
+        }
+    }
+    Ok(volumes)
 }
 
 fn look(disk: &dyn ReadAt, id: VolumeId, region: Region, cx: &Cx<'_>) -> Result<Volume> {

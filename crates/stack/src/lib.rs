@@ -1,7 +1,8 @@
 //! Layers on top of each other.
 //!
 //! ```text
-//! file ─ container ─ virtual disk ─ table ─ volume ─ filesystem
+//! file ─ container ─ virtual disk ─ table ─ partition ─ filesystem
+//!                                               └ physical ─ logical volume ─ filesystem
 //! ```
 //!
 //! [`discover`] walks down and gives a [`Layout`]; [`select`] finds the volume that is meant;
@@ -11,6 +12,7 @@
 pub mod check;
 pub mod content;
 pub mod error;
+pub mod groups;
 pub mod grow;
 pub mod guest;
 pub mod layout;
@@ -25,6 +27,7 @@ mod way;
 
 pub use content::Content;
 pub use error::Error;
+pub use groups::Groups;
 pub use layout::{ExtFacts, Layout, Volume, VolumeId, discover};
 pub use place::Place;
 pub use region::Region;

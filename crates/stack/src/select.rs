@@ -28,7 +28,7 @@ pub fn filesystem(layout: &Layout, place: &Place) -> Result<VolumeId> {
 }
 
 /// The volume that `grow` means on a disk that will be `disk_len` bytes long: what `place` names, else the root
-/// filesystem if it can grow, else the last volume that can.
+/// filesystem if it can grow, else the last volume that can. Partitions come before logical volumes only by their place.
 ///
 /// # Errors
 /// As [`filesystem`], and where nothing can grow.
@@ -41,11 +41,14 @@ pub fn growable(layout: &Layout, place: &Place, disk_len: Len) -> Result<VolumeI
         // A disk that holds nothing has nobody to ask: it just becomes larger.
         let bare = volume.id == VolumeId::Whole && volume.content == Content::Empty;
         let grows = bare || matches!(volume.content, Content::Ext | Content::Foreign(_));
-        if grows && has_room(layout, volume, disk_len)? {
+        if grows && !room(layout, &volume.id, disk_len)?.is_empty() {
             able.push(volume);
         }
     }
-    able.sort_by_key(|volume| (is_root(volume), volume.region.start()));
+    // A stable order: the logical volumes of a group follow each other as its metadata have them.
+    able.sort_by_key(|volume| {
+        (is_root(volume), layout.carriers(&volume.id).iter().map(|one| one.region.start()).max())
+    });
     able.last().map(|volume| volume.id.clone()).ok_or_else(|| nothing_grows(layout))
 }
 
@@ -67,7 +70,14 @@ fn named(layout: &Layout, place: &Place) -> Result<VolumeId> {
         Place::Uuid(uuid) => {
             volume(&|one| facts_match(one, |facts| facts.uuid.to_string().eq_ignore_ascii_case(uuid)))
         }
-        Place::Volume { .. } => Vec::new(),
+        Place::Volume { vg, lv } => {
+            let found =
+                volume(&|one| matches!(&one.id, VolumeId::Logical { vg: v, lv: l } if v == vg && l == lv));
+            if found.is_empty() {
+                tell_why_not_mapped(layout, vg, lv)?;
+            }
+            found
+        }
     };
     match found.as_slice() {
         [one] => Ok(one.clone()),
@@ -96,15 +106,32 @@ fn is_root(volume: &Volume) -> bool {
     facts_match(volume, |facts| facts.guest.is_some())
 }
 
-/// Whether nothing lies between a volume and the end of the disk but what can be moved.
-fn has_room(layout: &Layout, volume: &Volume, disk_len: Len) -> Result<bool> {
-    match (&layout.table, &volume.id) {
-        (Some(table), VolumeId::Partition(number)) => {
-            let behind = table.limit(*number, disk_len)?.behind;
-            Ok(behind.is_none() || way::can_be_made(layout, *number))
+/// What holds a volume and could become longer: nothing lies between it and the end of a disk of `disk_len` bytes but
+/// what can be moved.
+pub(crate) fn room<'l>(layout: &'l Layout, id: &VolumeId, disk_len: Len) -> Result<Vec<&'l Volume>> {
+    let mut able = Vec::new();
+    for carrier in layout.carriers(id) {
+        let has_room = match (&layout.table, &carrier.id) {
+            (Some(table), VolumeId::Partition(number)) => {
+                let behind = table.limit(*number, disk_len)?.behind;
+                behind.is_none() || way::can_be_made(layout, *number)
+            }
+            (None, VolumeId::Whole) => true,
+            _ => false,
+        };
+        if has_room {
+            able.push(carrier);
         }
-        (None, VolumeId::Whole) => Ok(true),
-        _ => Ok(false),
+    }
+    Ok(able)
+}
+
+/// A logical volume that is there but is none of the volumes: the reason.
+fn tell_why_not_mapped(layout: &Layout, vg: &str, lv: &str) -> Result<()> {
+    let Some(group) = layout.groups.named(vg) else { return Ok(()) };
+    match group.lvs().iter().find(|one| one.name() == lv) {
+        Some(lv) => layout.groups.region(group, lv).map(drop),
+        None => Ok(()),
     }
 }
 
@@ -112,6 +139,10 @@ fn nothing_grows(layout: &Layout) -> Error {
     let last = layout.volumes.iter().max_by_key(|volume| volume.region.start());
     let why = match last {
         None => "there is no partition on this disk".to_owned(),
+        Some(Volume { content: Content::LvmPv, id, .. }) => format!(
+            "none of the logical volumes on {id} can take the space; -p {id} grows the physical volume alone",
+            id = id.to_string().trim_start_matches("partition ")
+        ),
         Some(Volume { id, content, .. }) => {
             format!(
                 "{id} ({content}) is the last on the disk and is nothing that grows; --disk-only grows the disk alone"

@@ -10,7 +10,6 @@ use disk::Receipt;
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::{Value, json};
-use stack::Region;
 use stack::grow::{Depth, Grown, Request, Sizes, stage};
 
 /// Runs it.
@@ -74,7 +73,8 @@ fn sizes(before: &Sizes, after: &Sizes) -> Table {
     };
     row("file", Some(before.file), Some(after.file));
     row("disk", Some(before.disk), Some(after.disk));
-    row("partition", before.volume.as_ref().map(Region::len), after.volume.as_ref().map(Region::len));
+    row("partition", before.partition.map(|span| span.len()), after.partition.map(|span| span.len()));
+    row("logical volume", before.logical, after.logical);
     row("filesystem", before.filesystem.map(|fs| fs.0), after.filesystem.map(|fs| fs.0));
     row("free in it", before.filesystem.map(|fs| fs.1), after.filesystem.map(|fs| fs.1));
     table
@@ -85,8 +85,9 @@ fn document(grown: &Grown, receipt: Option<&Receipt>, dry_run: bool) -> Value {
         json!({
             "file-size": sizes.file.get(),
             "virtual-size": sizes.disk.get(),
-            "partition-start": sizes.volume.as_ref().map(|region| region.start().get()),
-            "partition-size": sizes.volume.as_ref().map(|region| region.len().get()),
+            "partition-start": sizes.partition.map(|span| span.start().get()),
+            "partition-size": sizes.partition.map(|span| span.len().get()),
+            "logical-volume-size": sizes.logical.map(Len::get),
             "filesystem-size": sizes.filesystem.map(|fs| fs.0.get()),
             "filesystem-free": sizes.filesystem.map(|fs| fs.1.get()),
         })

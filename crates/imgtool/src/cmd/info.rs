@@ -1,5 +1,7 @@
 //! `info IMAGE`: what an image is made of, at one glance.
 
+mod groups;
+
 use crate::args::Info;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
@@ -123,6 +125,7 @@ impl Picture<'_> {
             if layout.table.is_none() {
                 put("content", layout.volumes.first().map(content_json).into());
             }
+            put("volume-groups", groups::json(layout));
         }
         Value::Object(document)
     }
@@ -190,7 +193,7 @@ fn specific(facts: &Facts) -> Option<Value> {
 fn push_layout(tree: &mut Tree, layout: &Layout) {
     match &layout.table {
         None => {
-            for volume in &layout.volumes {
+            for volume in layout.volumes.iter().filter(|volume| !volume.id.is_logical()) {
                 push_content(tree, 1, volume);
             }
         }
@@ -206,6 +209,7 @@ fn push_layout(tree: &mut Tree, layout: &Layout) {
             }
         }
     }
+    groups::push(tree, layout);
 }
 
 fn volume_of<'l>(layout: &'l Layout, partition: &Partition) -> Option<&'l Volume> {
