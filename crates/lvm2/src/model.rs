@@ -28,6 +28,8 @@ pub(crate) struct Device {
     pub(crate) len: Len,
     pub(crate) label: Label,
     pub(crate) areas: Vec<Mda>,
+    /// What is wrong or strange about it by itself.
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// A volume group.

@@ -26,10 +26,9 @@ pub struct Volumes {
     pub findings: Vec<Finding>,
 }
 
-/// A metadata area's text: where it was found, and what it says.
+/// A metadata area's text: on which device it was found, and what it says.
 struct Copy {
     device: usize,
-    area: usize,
     head: Head,
     text: Text,
 }
@@ -43,7 +42,7 @@ pub fn read(disks: &[&dyn ReadAt], limits: &Limits) -> Result<Volumes> {
     let mut devices = find(disks, limits, &mut volumes.findings)?;
     let mut by_vg: BTreeMap<Uuid, Vec<Copy>> = BTreeMap::new();
     for (device, held) in devices.iter_mut().enumerate() {
-        for copy in copies(device, held, limits, &mut volumes.findings)? {
+        for copy in copies(device, held, limits)? {
             by_vg.entry(copy.head.uuid).or_default().push(copy);
         }
     }
@@ -66,6 +65,7 @@ pub fn read(disks: &[&dyn ReadAt], limits: &Limits) -> Result<Volumes> {
             let text = "says that a volume group has it, which is not here";
             volumes.findings.push(Finding::note(format!("physical volume {} {text}", device.label.uuid)));
         }
+        volumes.findings.extend(device.findings);
         volumes.orphans.push(device.index);
     }
     Ok(volumes)
@@ -91,38 +91,28 @@ fn find(disks: &[&dyn ReadAt], limits: &Limits, findings: &mut Vec<Finding>) -> 
         }
         let areas = label.areas.iter().map(|area| mda::read(*disk, *area, limits));
         let areas = areas.collect::<Result<_>>()?;
-        devices.push(Device { index, len: disk.len(), label, areas });
+        devices.push(Device { index, len: disk.len(), label, areas, findings: Vec::new() });
     }
     Ok(devices)
 }
 
 /// The texts of a device. They are taken out of it.
-fn copies(
-    device: usize,
-    held: &mut Device,
-    limits: &Limits,
-    findings: &mut Vec<Finding>,
-) -> Result<Vec<Copy>> {
+fn copies(device: usize, held: &mut Device, limits: &Limits) -> Result<Vec<Copy>> {
     let mut copies = Vec::new();
-    let uuid = held.label.uuid;
-    for (number, area) in held.areas.iter_mut().enumerate() {
+    let who = format!("physical volume {}", held.label.uuid);
+    for area in &mut held.areas {
         if area.header.precommitted.size.get() != 0 && !matches!(area.content, Content::Bad(_)) {
-            findings.push(Finding::note(format!(
-                "physical volume {uuid}: a change of its volume group was interrupted before it counted"
-            )));
+            let text = "a change of its volume group was interrupted before it counted";
+            held.findings.push(Finding::note(format!("{who}: {text}")));
         }
-        let Content::Text(bytes) = &mut area.content else { continue };
-        match parse(std::mem::take(bytes), limits)? {
-            Ok((head, text)) => copies.push(Copy { device, area: number, head, text }),
-            Err(why) => area.content = Content::Bad(why),
+        if let Content::Text(bytes) = &mut area.content {
+            match parse(std::mem::take(bytes), limits)? {
+                Ok((head, text)) => copies.push(Copy { device, head, text }),
+                Err(why) => area.content = Content::Bad(why),
+            }
         }
-    }
-    for area in &held.areas {
         if let Content::Bad(why) = &area.content {
-            findings.push(Finding::damage(format!(
-                "physical volume {uuid}: the metadata area at {} {why}",
-                area.at()
-            )));
+            held.findings.push(Finding::damage(format!("{who}: the metadata area at {} {why}", area.at())));
         }
     }
     Ok(copies)
@@ -146,12 +136,11 @@ fn assemble(mut copies: Vec<Copy>, held: &mut [Option<Device>], findings: &mut V
     copies.sort_by_key(|copy| std::cmp::Reverse(copy.head.seqno));
     let newest = copies.first()?.head.clone();
     let mut found = Vec::new();
-    let mut places = Vec::new();
+    let places: BTreeSet<usize> = copies.iter().map(|copy| copy.device).collect();
     let mut texts = copies.into_iter();
     let first = texts.next()?;
     for copy in texts {
         let seqno = copy.head.seqno;
-        places.push((copy.device, copy.area));
         if seqno != newest.seqno {
             found.push(Finding::note(format!(
                 "volume group {}: a copy of the metadata has seqno {seqno}, the newest {}",
@@ -173,10 +162,12 @@ fn assemble(mut copies: Vec<Copy>, held: &mut [Option<Device>], findings: &mut V
         }
     };
     attach(&mut vg, held);
-    let strangers = places.iter().filter(|(device, _)| held.get(*device).is_some_and(Option::is_some));
-    for _ in strangers {
-        found.push(Finding::note(format!("volume group {}: a device was once part of it", vg.name)));
-    }
+    // Who still has a text of this volume group, and is not named in the newest.
+    let strangers = places.iter().filter_map(|at| held.get(*at)?.as_ref());
+    found.extend(strangers.map(|device| {
+        let text = "has old metadata of it, and is no part of it any more";
+        Finding::note(format!("volume group {}: physical volume {} {text}", vg.name, device.label.uuid))
+    }));
     found.append(&mut vg.findings);
     found.extend(vg.missing().map(|pv| {
         Finding::note(format!(
@@ -184,6 +175,9 @@ fn assemble(mut copies: Vec<Copy>, held: &mut [Option<Device>], findings: &mut V
             vg.name, pv.name, pv.uuid
         ))
     }));
+    for pv in &mut vg.pvs {
+        found.extend(pv.device.iter_mut().flat_map(|device| device.findings.drain(..)));
+    }
     found.extend(check::devices(&vg));
     vg.findings = found;
     Some(vg)

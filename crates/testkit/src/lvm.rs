@@ -98,9 +98,14 @@ impl<'a> Lvm<'a> {
     }
 
     /// The committed text on a device, as the tools read it.
+    ///
+    /// # Panics
+    /// Where they find none.
     #[must_use]
     pub fn text(&self, device: &str) -> String {
-        self.run(&["pvck", "--dump", "metadata", device])
+        let said = self.run(&["pvck", "--dump", "metadata", device]);
+        let text = said.split_once("  ---\n").and_then(|(_, text)| text.rsplit_once("  ---"));
+        text.expect("a text between two rules").0.to_owned()
     }
 
     /// Expects that the tools find nothing wrong: neither with the volume group nor with any device.

@@ -218,7 +218,7 @@ fn unknown_words_stay_and_the_journal_stays_small() {
     let changed: Vec<_> =
         before.iter().zip(&after).filter(|(old, new)| old != new).map(|(_, new)| new.as_str()).collect();
     assert_eq!(
-        changed[1..],
+        changed,
         [
             "seqno = 5",
             "dev_size = 614400",
@@ -228,7 +228,6 @@ fn unknown_words_stay_and_the_journal_stays_small() {
             "creation_time = 1700000000",
         ]
     );
-    assert!(changed[0].contains("# vgname vg seqno 5"), "{}", changed[0]);
 }
 
 #[test]
