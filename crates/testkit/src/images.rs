@@ -9,12 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ondisk::{Len, Offset};
-use rustix::fs::{
-    CWD, FallocateFlags, FileType, Mode, SeekFrom, XattrFlags, makedev, mknodat, seek, setxattr,
-};
+use rustix::fs::{CWD, FallocateFlags, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 
 use crate::oracle::{Mount, assert_clean};
-use crate::tool::{copy_sparse, done, output, run, said, tool};
+use crate::tool::{copy_data, copy_sparse, done, output, run, said, tool};
 
 /// A set of features as a distribution or an administrator would choose it.
 #[derive(Clone, Copy, Debug)]
@@ -175,16 +173,8 @@ pub fn make_at(flavor: &Flavor, len: Len, fill: Fill, disk: &Path, at: Offset) {
 pub fn place(from: &Path, into: &Path, at: Offset) {
     let from = File::open(from).expect("an image opens");
     let into = OpenOptions::new().write(true).open(into).expect("a disk opens");
-    let mut buf = vec![0; 1 << 20];
-    let mut pos = 0;
-    while let Ok(start) = seek(&from, SeekFrom::Data(pos)) {
-        pos = seek(&from, SeekFrom::Hole(start)).expect("data is followed by a hole");
-        for piece in (start..pos).step_by(buf.len()) {
-            let n = usize::try_from(pos - piece).map_or(buf.len(), |left| left.min(buf.len()));
-            from.read_exact_at(&mut buf[..n], piece).expect("an image reads");
-            into.write_all_at(&buf[..n], at.get() + piece).expect("a disk takes a filesystem");
-        }
-    }
+    let len = from.metadata().expect("a length").len();
+    copy_data(&from, 0..len, &into, at.get());
 }
 
 fn cached(flavor: &Flavor, len: Len, fill: Fill) -> PathBuf {

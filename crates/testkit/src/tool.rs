@@ -1,8 +1,13 @@
 //! Programs of others, found or missed by name.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use rustix::fs::{SeekFrom, seek};
 
 /// Every program and file that tests need, with its Debian package: one `name package` a line.
 const ORACLES: &str = include_str!("../oracles.txt");
@@ -78,4 +83,23 @@ pub fn said(out: &Output) -> String {
 pub fn copy_sparse(from: &Path, to: &Path) {
     let args = ["--sparse=always".as_ref(), "--reflink=auto".as_ref(), from.as_os_str(), to.as_os_str()];
     run("cp", args);
+}
+
+/// Copies the data, not the holes, of a span of one file to the place `at` of another.
+///
+/// # Panics
+/// Where that fails.
+pub fn copy_data(from: &File, span: Range<u64>, to: &File, at: u64) {
+    let mut buf = vec![0; 1 << 20];
+    let mut pos = span.start;
+    while let Ok(data) = seek(from, SeekFrom::Data(pos))
+        && data < span.end
+    {
+        pos = seek(from, SeekFrom::Hole(data)).expect("data is followed by a hole").min(span.end);
+        for piece in (data..pos).step_by(buf.len()) {
+            let n = usize::try_from(pos - piece).map_or(buf.len(), |left| left.min(buf.len()));
+            from.read_exact_at(&mut buf[..n], piece).expect("a file reads");
+            to.write_all_at(&buf[..n], at + piece - span.start).expect("a file takes data");
+        }
+    }
 }
