@@ -23,6 +23,7 @@ pub mod journal;
 pub mod stacked;
 pub mod tables;
 pub mod targets;
+pub mod volumes;
 
 use base::Base;
 use disk::{Cancel, Cx, Limits, MemDisk, Quiet};

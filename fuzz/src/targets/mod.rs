@@ -5,6 +5,7 @@ pub mod ext;
 pub mod journal;
 pub mod stacked;
 pub mod tables;
+pub mod volumes;
 
 use disk::{Change, Disk, MemDisk, Overlay};
 use ondisk::{Class, Classified};
