@@ -152,11 +152,24 @@ fn plain_name(name: &[u8]) -> Option<&str> {
 }
 
 /// The entries of an L1 table; the caller has bounded their number.
+/// So much of a table is read at once.
+const PIECE: Len = Len::kib(64);
+
 fn read_l1(file: &(impl ReadAt + ?Sized), at: Offset, entries: u64, limits: &Limits) -> Result<Vec<u64>> {
     let len = Len::new(entries.saturating_mul(8));
-    let mut bytes = limits.buffer("the L1 table", len)?;
-    file::read(file, at, &mut bytes)?;
-    Ok(words(&bytes).collect())
+    limits.budget("the L1 table").take(len)?;
+    let end = || Error::corrupt("qcow2 L1 table", at, format!("{len} bytes from there on end behind 2^64"));
+    let whole = Span::new(at, len).ok_or_else(end)?;
+    // Piece by piece: the largest table is not held twice.
+    let mut l1 = Vec::new();
+    l1.reserve_exact(to_usize(entries));
+    let mut bytes = Vec::new();
+    for piece in whole.chunks(PIECE) {
+        bytes.resize(piece.len().to_usize(), 0);
+        file::read(file, piece.start(), &mut bytes)?;
+        l1.extend(words(&bytes));
+    }
+    Ok(l1)
 }
 
 /// A table of big-endian words.

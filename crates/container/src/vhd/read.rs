@@ -265,10 +265,8 @@ impl Sparse {
                         BlockStatus { zero: false, data: true, offset: Some(at), ..here }
                             .append_to(&mut list);
                     }
-                    Source::Clear if self.parent_ref.is_none() => here.append_to(&mut list),
-                    Source::Absent if self.parent_ref.is_none() => {
-                        BlockStatus::hole(span).append_to(&mut list);
-                    }
+                    // Without a parent there is nobody else who could have it.
+                    _ if self.parent_ref.is_none() => here.append_to(&mut list),
                     Source::Clear | Source::Absent => {
                         let under = chain::status_under(&**self.parent()?, span)?;
                         under.into_iter().for_each(|run| run.append_to(&mut list));
