@@ -18,5 +18,7 @@ mod grow;
 mod hostile;
 mod in_use;
 mod kit;
+mod memory;
 mod read_only;
 mod refused;
+mod surroundings;

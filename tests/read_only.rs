@@ -67,6 +67,40 @@ fn map_is_that_of_qemu() {
     }
 }
 
+/// Chains of three, with data, zeros and nothing in each, and disks that become longer down to the leaf.
+#[test]
+fn map_of_a_chain_is_that_of_qemu() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    for (base, format) in [("base.qcow2", "qcow2"), ("base.raw", "raw"), ("base.vhd", "vpc")] {
+        let make = |name: &str, size: &str, parent: Option<(&str, &str)>, writes: &[&str], format: &str| {
+            let parent = parent.map_or(vec![], |(parent, format)| vec!["-b", parent, "-F", format]);
+            let name = path(name);
+            let all = [vec!["create", "-q", "-f", format], parent, vec![name.as_str(), size]];
+            run("qemu-img", all.concat());
+            let writes = writes.iter().flat_map(|write| ["-c", *write]);
+            run("qemu-io", ["-f", format].into_iter().chain(writes).chain([name.as_str()]));
+        };
+        make(base, "10M", None, &["write 0 1M", "write 3M 64k"], format);
+        let writes = ["write 2M 1M", "write -z 4M 64k", "write -c 5M 64k", "write 500k 4k"];
+        make("middle.qcow2", "12M", Some((base, format)), &writes, "qcow2");
+        let writes = ["write 7M 128k", "write -z 0 64k", "write 19M 64k"];
+        make("leaf.qcow2", "20M", Some(("middle.qcow2", "qcow2")), &writes, "qcow2");
+        let leaf = dir.path().join("leaf.qcow2");
+        let mut ours: Value = serde_json::from_str(&ends(0, &leaf, "map @ --json")).unwrap();
+        let theirs = run("qemu-img", ["map", "--output=json", leaf.to_str().unwrap()]);
+        let theirs: Value = serde_json::from_str(&theirs).unwrap();
+        if theirs[0].get("compressed").is_none() {
+            // Versions before 8.2 do not tell.
+            for run in ours.as_array_mut().unwrap() {
+                run.as_object_mut().unwrap().remove("compressed");
+            }
+        }
+        assert_eq!(ours, theirs, "{base}");
+        assert!(ends(0, &leaf, "map @").contains("data, 2 images down"), "{base}");
+    }
+}
+
 fn facts(map: &Value) -> Vec<(u64, u64, bool, bool)> {
     let number = |one: &Value, name: &str| one[name].as_u64().unwrap();
     let flag = |one: &Value, name: &str| one[name].as_bool().unwrap();
