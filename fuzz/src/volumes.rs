@@ -8,7 +8,7 @@ use ondisk::{Len, Offset, Span};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use testkit::lvm::Lvm;
+use testkit::lvm::{Lvm, OFFLINE};
 use testkit::oracle::Loop;
 
 const MIB: u64 = 1 << 20;
@@ -59,7 +59,13 @@ fn base((name, options, count, lvs): &Recipe, dir: &Path) -> Base {
     let devices: Vec<Loop> = (0..*count).map(|number| Loop::span(&path, at(number), PV)).collect();
     let lvm = Lvm::on(&devices);
     lvm.create("vg", options, &["-s", if *name == "pool" { "4m" } else { "1m" }]);
-    lvs.iter().for_each(|args| lvm.lvcreate(args));
+    for args in *lvs {
+        if args.contains(&"--type") {
+            lvm.run(&[&["lvcreate", "-q"], OFFLINE, args].concat());
+        } else {
+            lvm.lvcreate(args);
+        }
+    }
     drop(lvm);
     drop(devices);
     let disk = load(&path);

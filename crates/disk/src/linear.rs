@@ -233,6 +233,12 @@ impl<D: Disk> Disk for Linear<D> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions,
+        reason = "a mistake here must stop the test"
+    )]
+
     use super::*;
     use crate::MemDisk;
 
