@@ -24,8 +24,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use testkit::guest::partition;
 use testkit::images::{Fill, flavor, make, place};
-use testkit::oracle;
+use testkit::lvm::Lvm;
+use testkit::oracle::{self, Loop};
 use testkit::sim::{Knobs, sweep};
+use testkit::tool::run;
 
 /// How a disk is divided.
 #[derive(Clone, Copy)]
@@ -34,6 +36,12 @@ enum Division {
     Mbr,
     Logical,
     Gpt,
+    /// Swap in a logical partition behind: it moves.
+    SwapBehind,
+    /// A swap volume and the root in one run of extents.
+    Lvm,
+    /// A logical volume of two runs with another one between them, in a logical partition.
+    LvmSplit,
 }
 
 /// A container as qemu-img makes it: its name and options.
@@ -65,19 +73,37 @@ static GUESTS: &[Guest] = &[
     Guest("ext2-1k", Division::Mbr, QCOW2, 50),
 ];
 
+/// Changes of more than a partition: swap moves, volume groups grow.
+static DEEPER: &[Guest] = &[
+    Guest("ext4-1k", Division::SwapBehind, RAW, 30),
+    Guest("ext4-1k", Division::SwapBehind, VHD, 8),
+    Guest("ext4-1k", Division::Lvm, RAW, 30),
+    Guest("ext3-centos5", Division::Lvm, VHD, 200),
+    Guest("ext4-1k", Division::LvmSplit, QCOW2, 40),
+];
+
 #[test]
 fn every_state_is_before_or_after() {
+    sweep_all(GUESTS);
+}
+
+#[test]
+fn every_state_of_swap_and_volume_groups_is_before_or_after() {
+    sweep_all(DEEPER);
+}
+
+fn sweep_all(guests: &[Guest]) {
     let (tried, next) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some(guest) = GUESTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(guest) = guests.get(next.fetch_add(1, Ordering::Relaxed)) {
                     tried.fetch_add(guest.sweep(), Ordering::Relaxed);
                 }
             });
         }
     });
-    println!("{} states of {} guests", tried.load(Ordering::Relaxed), GUESTS.len());
+    println!("{} states of {} guests", tried.load(Ordering::Relaxed), guests.len());
 }
 
 fn cx(cancel: &Cancel) -> Cx<'_> {
@@ -142,24 +168,92 @@ impl Guest {
         let flavor = flavor(self.0);
         make(flavor, flavor.usual_len(), Fill::Tree, &fs);
         let fs_len = std::fs::metadata(&fs).unwrap().len();
-        let sectors = fs_len / 512;
+        let sectors = match self.1 {
+            // The metadata area, another volume, and extents of 1 MiB that the filesystem does not fill.
+            Division::Lvm | Division::LvmSplit => fs_len / 512 + 5 * 2048,
+            _ => fs_len / 512,
+        };
         let (script, start) = match self.1 {
             Division::Whole => (None, 0),
             Division::Mbr => (Some(format!("label: dos\nstart=2048, size={sectors}, type=83")), 2048),
-            Division::Gpt => (Some(format!("label: gpt\nstart=2048, size={sectors}")), 2048),
-            Division::Logical => {
+            Division::Gpt | Division::Lvm => (Some(format!("label: gpt\nstart=2048, size={sectors}")), 2048),
+            Division::SwapBehind => {
+                let swap = 2048 + sectors;
+                let outer = format!("start={swap}, size=6144, type=5");
+                let inner = format!("start={}, size=4096, type=82", swap + 2048);
+                (Some(format!("label: dos\nstart=2048, size={sectors}, type=83\n{outer}\n\n\n{inner}")), 2048)
+            }
+            Division::Logical | Division::LvmSplit => {
                 let outer = format!("start=4096, size={}, type=5", sectors + 2048);
                 let inner = format!("start=6144, size={sectors}, type=83");
                 (Some(format!("label: dos\nstart=2048, size=2048, type=83\n{outer}\n\n\n{inner}")), 6144)
             }
         };
-        let behind = if script.is_some() { 1 << 20 } else { 0 };
-        File::create(&disk).unwrap().set_len(start * 512 + fs_len + behind).unwrap();
+        let behind = match self.1 {
+            Division::Whole => 0,
+            Division::SwapBehind => 4 << 20,
+            _ => 1 << 20,
+        };
+        File::create(&disk).unwrap().set_len((start + sectors) * 512 + behind).unwrap();
         if let Some(script) = script {
             partition(&disk, &script);
         }
-        place(&fs, &disk, Offset::new(start * 512));
+        let (start, len) = (Offset::new(start * 512), Len::new(sectors * 512));
+        match self.1 {
+            Division::Lvm | Division::LvmSplit => self.fill_group(&disk, start, len, &fs),
+            Division::SwapBehind => {
+                let swap = start.get() + len.get() + (1 << 20);
+                let at = Loop::span(&disk, Offset::new(swap), Len::mib(2));
+                run("mkswap", ["-q".as_ref(), at.path().as_os_str()]);
+                place(&fs, &disk, start);
+            }
+            _ => place(&fs, &disk, start),
+        }
         oracle::qemu_convert(&disk, "raw", to, self.2.0, self.2.1);
+    }
+
+    /// Makes a volume group in a partition, with the filesystem in its root volume.
+    fn fill_group(&self, disk: &Path, start: Offset, len: Len, fs: &Path) {
+        let devices = [Loop::span(disk, start, len)];
+        let lvm = Lvm::on(&devices);
+        let extents = std::fs::metadata(fs).unwrap().len() >> 20;
+        lvm.create("vg", &[], &["-s", "1m"]);
+        if let Division::LvmSplit = self.1 {
+            lvm.lvcreate(&["-l", "20", "-n", "root", "vg"]);
+            lvm.lvcreate(&["-l", "2", "-n", "other", "vg"]);
+            lvm.run(
+                &[
+                    &["lvextend", "-q"],
+                    &["--driverloaded", "n", "-y"][..],
+                    &["-l", &extents.to_string(), "vg/root"],
+                ]
+                .concat(),
+            );
+        } else {
+            lvm.lvcreate(&["-l", "2", "-n", "swap", "vg"]);
+            lvm.lvcreate(&["-l", &extents.to_string(), "-n", "root", "vg"]);
+        }
+        let (from, to) =
+            (File::open(fs).unwrap(), File::options().write(true).open(devices[0].path()).unwrap());
+        let mut at = 0;
+        for row in lvm.report("lvs", "lv_name,seg_pe_ranges") {
+            let Some((first, last)) = row.strip_prefix("root|dev0:").and_then(|range| range.split_once('-'))
+            else {
+                continue;
+            };
+            let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
+            for extent in first..=last {
+                let mut buf = vec![0; 1 << 20];
+                from.read_exact_at(&mut buf, at).unwrap();
+                if buf.iter().any(|&byte| byte != 0) {
+                    to.write_all_at(&buf, (1 + extent) << 20).unwrap();
+                }
+                at += 1 << 20;
+            }
+        }
+        assert_eq!(at, extents << 20);
+        to.sync_all().unwrap();
+        lvm.assert_clean("vg");
     }
 
     /// The digest of every file in the image, whose filesystem must be sound for us and for e2fsck.
@@ -175,7 +269,14 @@ impl Guest {
         let view = volume.region.reader(&disk).unwrap();
         export(&*view, Span::whole(view.len()), &raw);
         oracle::assert_clean(&raw, Offset::ZERO);
-        view::with_filesystem(&disk, volume, &cx, |fs: &view::Filesystem<'_>| hash_all(fs)).unwrap()
+        let mut all =
+            view::with_filesystem(&disk, volume, &cx, |fs: &view::Filesystem<'_>| hash_all(fs)).unwrap();
+        for swap in layout.volumes.iter().filter(|one| matches!(one.content, Content::Swap { .. })) {
+            let mut head = vec![0; 4096];
+            swap.region.reader(&disk).unwrap().read_at(Offset::ZERO, &mut head).unwrap();
+            all.insert(b"swap".to_vec(), blake3::hash(&head));
+        }
+        all
     }
 }
 
