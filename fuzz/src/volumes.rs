@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 /// Where every checksum of lvm2 starts.
 const SEED: u32 = 0xf597_a6cf;
 /// Each physical volume of a base takes so much.
-pub const PV: Len = Len::mib(16);
+pub const PV: Len = Len::mib(32);
 
 /// Options of pvcreate, how many physical volumes, and the logical volumes.
 type Recipe = (&'static str, &'static [&'static str], u64, &'static [&'static [&'static str]]);

@@ -3,7 +3,7 @@
 use super::{applied, blames_the_image, states_of};
 use crate::volumes::{PV, parts};
 use crate::{Case, LIMITS};
-use disk::{Disk, MemDisk, Overlay, ReadAt};
+use disk::{Disk, MemDisk, Overlay, ReadAt, Slice, Sparse};
 use lvm2::{By, Draft, ExtentCount, Plan, Severity, Vg, Volumes, plan_commit, plan_grow_lv, plan_grow_pv};
 use ondisk::{Len, SpanSet};
 
@@ -45,12 +45,8 @@ fn look(vg: &Vg) {
 /// other volumes stay where they are.
 pub fn grow(case: Case<'_>) {
     // The parts as disks of their own: each becomes longer at its end.
-    let mut disks = Vec::new();
-    for part in parts(&case.disk) {
-        let mut bytes = vec![0; part.len().to_usize()];
-        part.read_at(ondisk::Offset::ZERO, &mut bytes).expect("a part of the disk");
-        disks.push(MemDisk::from_bytes(&bytes));
-    }
+    let load = |part: Slice<&dyn ReadAt>| MemDisk::from(Sparse::load(&part).expect("a part of the disk"));
+    let disks: Vec<MemDisk> = parts(&case.disk).into_iter().map(load).collect();
     let Ok(before) = read_all(&disks) else { return };
     let more = [0, MIB, 5 * MIB + 512, 100 * MIB][usize::from(case.knob) % 4];
     for vg in before.vgs.iter().take(2) {
