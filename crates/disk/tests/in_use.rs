@@ -200,6 +200,9 @@ fn loop_devices_and_mounts() {
     drop(mounted);
     drop(open(Path::new(&name), false).unwrap());
     refused_while(Path::new(&name), "python3", Busy::python("f=open(p,'r+b')", Path::new(&name)));
+    let upper = Loop::of(Path::new(&name));
+    let upper_name = upper.0.clone();
+    refused_while(Path::new(&name), &upper_name, upper);
     refused_while(&path, &name, device);
 }
 

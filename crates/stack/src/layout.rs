@@ -7,6 +7,7 @@
 
 use crate::content::{Content, recognise};
 use crate::guest::{self, Guest};
+use crate::ident::{Ident, identify};
 use crate::{Error, Groups, Region, Result};
 use disk::{Cx, Overlay, ReadAt};
 use extfs::Ext;
@@ -58,6 +59,8 @@ pub struct Volume {
     pub region: Region,
     /// What it holds.
     pub content: Content,
+    /// What it calls itself, where it is no ext filesystem.
+    pub ident: Ident,
     /// What is known of its ext filesystem, if it has one.
     pub ext: Option<Result<ExtFacts>>,
 }
@@ -183,7 +186,8 @@ fn look(disk: &dyn ReadAt, id: VolumeId, region: Region, cx: &Cx<'_>) -> Result<
     let view = region.reader(disk)?;
     let content = recognise(&*view)?;
     let ext = (content == Content::Ext).then(|| ext_facts(&*view, &id, cx));
-    Ok(Volume { id, region, content, ext })
+    let ident = identify(&*view, content)?;
+    Ok(Volume { id, region, content, ident, ext })
 }
 
 fn ext_facts(volume: &dyn ReadAt, id: &VolumeId, cx: &Cx<'_>) -> Result<ExtFacts> {

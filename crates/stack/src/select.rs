@@ -66,10 +66,14 @@ fn named(layout: &Layout, place: &Place) -> Result<VolumeId> {
         Place::Partition(number) => partition(&|one| one.number == *number),
         Place::PartLabel(name) => partition(&|one| one.name == *name),
         Place::PartUuid(uuid) => partition(&|one| text_of(one.uuid).eq_ignore_ascii_case(uuid)),
-        Place::Label(label) => volume(&|one| facts_match(one, |facts| facts.label == label.as_bytes())),
-        Place::Uuid(uuid) => {
-            volume(&|one| facts_match(one, |facts| facts.uuid.to_string().eq_ignore_ascii_case(uuid)))
-        }
+        Place::Label(label) => volume(&|one| {
+            one.ident.label.as_deref() == Some(label.as_bytes())
+                || facts_match(one, |facts| facts.label == label.as_bytes())
+        }),
+        Place::Uuid(uuid) => volume(&|one| {
+            one.ident.uuid.as_deref().is_some_and(|own| own.eq_ignore_ascii_case(uuid))
+                || facts_match(one, |facts| facts.uuid.to_string().eq_ignore_ascii_case(uuid))
+        }),
         Place::Volume { vg, lv } => {
             let found =
                 volume(&|one| matches!(&one.id, VolumeId::Logical { vg: v, lv: l } if v == vg && l == lv));

@@ -42,9 +42,11 @@ impl Survey {
         let mut survey = Self { locked, ..Self::default() };
         survey.look_at_processes(&target);
         match kind {
-            DevKind::File => survey.look_at_loops(&target),
+            DevKind::File => {}
             DevKind::Block => survey.look_at_stack(&target),
         }
+        // A loop device stands on a file or on another device, which then shows no holder.
+        survey.look_at_loops(&target);
         survey
     }
 

@@ -17,7 +17,7 @@ use ondisk::text::Printable;
 use ondisk::{Classified, Len};
 use serde_json::{Map, Value, json};
 use stack::select::text_of;
-use stack::{Content, ExtFacts, Layout, Volume, discover};
+use stack::{Content, ExtFacts, Ident, Layout, Volume, discover};
 use std::os::unix::fs::MetadataExt;
 use table::{DiskId, Kind, Partition, Table};
 
@@ -229,7 +229,7 @@ fn partition_line(partition: &Partition) -> String {
 
 fn push_content(tree: &mut Tree, depth: usize, volume: &Volume) {
     match &volume.ext {
-        None => tree.push(depth, content_line(volume.content)),
+        None => tree.push(depth, content_line(volume)),
         Some(Err(error)) => tree.push(depth, format!("ext, damaged: {error}")),
         Some(Ok(facts)) => {
             tree.push(depth, ext_line(facts));
@@ -241,11 +241,26 @@ fn push_content(tree: &mut Tree, depth: usize, volume: &Volume) {
     }
 }
 
-fn content_line(content: Content) -> String {
-    match content {
+fn content_line(volume: &Volume) -> String {
+    let mut line = match volume.content {
         Content::Swap { hibernated: true } => "swap with the memory of a hibernated system".to_owned(),
         other => other.to_string(),
+    };
+    let Ident { label, uuid, size, free } = &volume.ident;
+    if let Some(label) = label {
+        line.push_str(&format!(" \"{}\"", Printable(label)));
     }
+    if let Some(size) = size {
+        line.push_str(&format!(", {}", Human(*size)));
+    }
+    if let (Some(size), Some(free)) = (size, free) {
+        let used = Len::new(size.get().saturating_sub(free.get()));
+        line.push_str(&format!(", {} used, {} free", Human(used), Human(*free)));
+    }
+    if let Some(uuid) = uuid {
+        line.push_str(&format!(", UUID {uuid}"));
+    }
+    line
 }
 
 fn ext_line(facts: &ExtFacts) -> String {
@@ -322,7 +337,24 @@ fn table_json(table: &Table, layout: &Layout) -> Value {
 fn content_json(volume: &Volume) -> Value {
     match &volume.ext {
         None => {
-            json!({"type": volume.content.name(), "hibernated": volume.content == Content::Swap { hibernated: true }})
+            let mut object = Map::new();
+            object.insert("type".to_owned(), volume.content.name().into());
+            if let Content::Swap { hibernated } = volume.content {
+                object.insert("hibernated".to_owned(), hibernated.into());
+            }
+            let Ident { label, uuid, size, free } = &volume.ident;
+            if let Some(label) = label {
+                put_bytes(&mut object, "label", label);
+            }
+            if let Some(uuid) = uuid {
+                object.insert("uuid".to_owned(), uuid.clone().into());
+            }
+            for (key, len) in [("size", size), ("free", free)] {
+                if let Some(len) = len {
+                    object.insert(key.to_owned(), len.get().into());
+                }
+            }
+            Value::Object(object)
         }
         Some(Err(error)) => {
             json!({"type": "ext", "error": error.to_string(), "class": format!("{:?}", error.class())})

@@ -22,7 +22,8 @@ pub(super) fn push(tree: &mut Tree, layout: &Layout) {
             ),
         );
         for pv in vg.pvs() {
-            let place = layout.groups.carrier(pv).map_or_else(|| "missing".to_owned(), |id| format!("on {id}"));
+            let place =
+                layout.groups.carrier(pv).map_or_else(|| "missing".to_owned(), |id| format!("on {id}"));
             tree.push(2, format!("physical volume {}, {} extents, {place}", pv.name(), pv.extents()));
         }
         for lv in vg.lvs().iter().filter(|lv| lv.is_visible()) {
