@@ -94,7 +94,12 @@ impl<'a> Lvm<'a> {
         if kind == "lvs" {
             args.extend(["-a", "--segments", "-O", "lv_name,seg_start_pe"]);
         }
-        self.run(&args).lines().map(|line| line.trim().to_owned()).collect()
+        let mut rows: Vec<String> = self.run(&args).lines().map(|line| line.trim().to_owned()).collect();
+        if kind == "pvs" {
+            // The tools sort by the devices' real names.
+            rows.sort();
+        }
+        rows
     }
 
     /// The committed text on a device, as the tools read it.
