@@ -6,7 +6,7 @@
 use crate::content::{Content, Foreign, Member};
 use disk::{ReadAt, Result};
 use ondisk::guid::Uuid;
-use ondisk::{Len, Offset, Span};
+use ondisk::{Len, Offset};
 use std::fmt::Write as _;
 
 /// How a volume is named, and how much it says it holds.
