@@ -135,17 +135,16 @@ pub(crate) fn devices(vg: &Vg) -> Vec<Finding> {
         let who = format!("physical volume {} ({})", pv.name, pv.uuid);
         let all = ExtentRange { count: pv.pe_count, ..ExtentRange::default() };
         let data = vg.span_of(Area { pv: number, extents: all }).unwrap_or_default();
+        // A size that is written down and too large costs nothing while all extents are there; growing puts it right.
         let sizes = [
-            ("extents end at", data.end().since(Offset::ZERO)),
-            ("size in the metadata is", pv.device_len),
-            ("size in the label is", Some(device.label.device_len)),
+            (Severity::Damage, "extents end at", data.end().since(Offset::ZERO)),
+            (Severity::Note, "size in the metadata is", pv.device_len),
+            (Severity::Note, "size in the label is", Some(device.label.device_len)),
         ];
-        for (what, len) in sizes {
+        for (severity, what, len) in sizes {
             if let Some(len) = len.filter(|len| *len > device.len) {
-                findings.push(Finding::damage(format!(
-                    "{who}: its {what} {len} bytes, the device has {}",
-                    device.len
-                )));
+                let text = format!("{who}: its {what} {len} bytes, the device has {}", device.len);
+                findings.push(Finding { severity, text });
             }
         }
         if let Some(start) = device.label.data.filter(|start| *start != pv.pe_start) {
