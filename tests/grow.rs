@@ -101,7 +101,7 @@ fn assert_table(scheme: Scheme, before: &Path, after: &Path, what: &str) {
 }
 
 /// The filesystem takes all of its partition but a last group that is too small to hold its own tables.
-fn assert_fills(disk: &Path, at: Offset, len: Len, what: &str) {
+pub fn assert_fills(disk: &Path, at: Offset, len: Len, what: &str) {
     let facts = dumpe2fs(disk, at);
     let number = |name: &str| facts[name].parse::<u64>().unwrap();
     let (blocks, block) = (number("Block count"), number("Block size"));

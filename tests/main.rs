@@ -18,6 +18,7 @@ mod grow;
 mod hostile;
 mod in_use;
 mod kit;
+mod layouts;
 mod memory;
 mod read_only;
 mod refused;

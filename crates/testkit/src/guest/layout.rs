@@ -29,7 +29,7 @@ pub struct Group(pub &'static str, pub &'static [(&'static str, u64, Role)]);
 
 /// A partition: its number, first sector, sectors, role. A disk without a table is one with the number 0.
 #[derive(Clone, Copy, Debug)]
-pub struct Part(pub u32, pub(super) u64, pub(super) u64, pub Role);
+pub struct Part(pub u32, pub u64, pub u64, pub Role);
 
 /// What starts a guest, and how it finds its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
