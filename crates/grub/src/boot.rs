@@ -10,6 +10,7 @@ use crate::world::World;
 use crate::{Error, Result};
 use disk::{Cx, ReadAt};
 use ondisk::{Lba, Len, Offset, Span};
+use stack::grow::{BootNeeds, Depth};
 use stack::{Content, Layout, Region, Volume, VolumeId};
 use table::Kind;
 
@@ -94,6 +95,8 @@ pub struct Syslinux {
     pub file: Option<(&'static str, Vec<Span>)>,
 }
 
+/// 2^32 sectors of 512 bytes.
+const COUNTED_WITH_32_BITS: Offset = Offset::new(2 << 40);
 /// No disk has more boot sectors with code; what a list names costs time.
 const SECTORS_MAX: usize = 16;
 /// Where installers of EXTLINUX put its second part.
@@ -230,9 +233,8 @@ fn syslinux(world: &World<'_>, partition: Option<u32>) -> Syslinux {
 }
 
 impl Boot {
-    /// The blocks that boot loaders read by their places: by volume, as the volume counts.
-    #[must_use]
-    pub fn pinned(&self, layout: &Layout) -> Vec<(VolumeId, Span)> {
+    /// What boot loaders read by its place: by volume, as the volume counts.
+    fn pinned(&self, layout: &Layout) -> Vec<(VolumeId, Span)> {
         let mut pinned = Vec::new();
         for sector in &self.sectors {
             match &sector.loader {
@@ -253,16 +255,44 @@ impl Boot {
         pinned
     }
 
-    /// Whether some boot loader reads ext only where group descriptors lie in the classic place: GRUB 0.9x and EXTLINUX
-    /// know no `meta_bg`.
+    /// What a grow must leave as it is.
     #[must_use]
-    pub fn reads_classic_descriptors(&self) -> bool {
-        self.sectors.iter().any(|one| matches!(one.loader, Loader::GrubLegacy(_) | Loader::Syslinux(_)))
+    pub fn needs(&self, layout: &Layout) -> BootNeeds {
+        // GRUB 0.9x and EXTLINUX know no `meta_bg`.
+        let classic = |one: &BootSector| matches!(one.loader, Loader::GrubLegacy(_) | Loader::Syslinux(_));
+        BootNeeds { classic_descriptors: self.sectors.iter().any(classic), pinned: self.pinned(layout) }
+    }
+
+    /// What the operator should know when a disk has been grown that deep, and the partition that took
+    /// the space then lies there.
+    #[must_use]
+    pub fn notes(&self, depth: Depth, partition: Option<Span>) -> Vec<String> {
+        let mut notes = Vec::new();
+        let left = match depth {
+            Depth::Disk => Some("partition and filesystem"),
+            Depth::Partition => Some("filesystem"),
+            Depth::Filesystem => None,
+        };
+        for (what, id) in
+            left.into_iter().flat_map(|what| self.startup.growpart.iter().map(move |id| (what, id)))
+        {
+            notes.push(format!("{id}: cloud-init in it grows its {what} when the guest starts"));
+        }
+        if depth == Depth::Partition {
+            let mounts = self.startup.growfs.iter();
+            notes.extend(
+                mounts.map(|at| format!("systemd grows the filesystem of {at} when the guest starts")),
+            );
+        }
+        let end = partition.map_or(Offset::ZERO, Span::end);
+        notes.extend(self.counts_with_32_bits().filter(|_| end > COUNTED_WITH_32_BITS).map(|loader| {
+            format!("{loader} counts sectors with 32 bits: it starts no kernel that lies behind 2 TiB")
+        }));
+        notes
     }
 
     /// The name of a boot loader that counts sectors with 32 bits, if there is one.
-    #[must_use]
-    pub fn counts_with_32_bits(&self) -> Option<&'static str> {
+    fn counts_with_32_bits(&self) -> Option<&'static str> {
         self.sectors.iter().find_map(|one| match one.loader {
             Loader::GrubLegacy(_) => Some("GRUB 0.9x"),
             Loader::Lilo => Some("LILO"),

@@ -106,8 +106,8 @@ fn a_core_in_the_gap_names_its_partition() {
     modules.sort();
     assert_eq!(modules, with_dependencies(&BASE));
     assert_eq!(*resolution, Resolution { volume: Some(VolumeId::Partition(1)), ..Resolution::default() });
-    assert_eq!(boot.pinned(&layout), []);
-    assert!(!boot.reads_classic_descriptors());
+    assert_eq!(boot.needs(&layout).pinned, []);
+    assert!(!boot.needs(&layout).classic_descriptors);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_core_in_a_bios_boot_partition() {
     let (place, _, resolution) = grub2(&boot);
     assert_eq!((place, resolution.resolves()), (&CorePlace::BiosBoot(1), Some(true)));
     // It is pinned to its partition, which nothing moves.
-    assert!(boot.pinned(&layout).iter().all(|(id, _)| *id == VolumeId::Partition(1)));
+    assert!(boot.needs(&layout).pinned.iter().all(|(id, _)| *id == VolumeId::Partition(1)));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_core_in_a_file_is_pinned_block_by_block() {
 
 /// Expects that exactly these blocks of one volume are pinned, the last of them perhaps in part.
 fn assert_pinned(layout: &Layout, boot: &Boot, id: &VolumeId, blocks: &[Span]) {
-    let pinned = boot.pinned(layout);
+    let pinned = boot.needs(layout).pinned;
     assert!(pinned.iter().all(|(volume, _)| volume == id), "{pinned:?}");
     let spans: ondisk::SpanSet = pinned.iter().map(|(_, span)| *span).collect();
     let file: ondisk::SpanSet = blocks.iter().copied().collect();
@@ -249,8 +249,8 @@ fn grub_legacy_with_stage_1_5() {
     assert_eq!(stages.stage2.as_deref(), Some(b"/boot/grub/stage2".as_slice()));
     assert_eq!(stages.menu.as_deref(), Some(b"/boot/grub/menu.lst".as_slice()));
     assert_eq!((stages.partition, resolution.resolves()), (Some(1), Some(true)));
-    assert_eq!(boot.pinned(&layout), []);
-    assert!(boot.reads_classic_descriptors());
+    assert_eq!(boot.needs(&layout).pinned, []);
+    assert!(boot.needs(&layout).classic_descriptors);
 
     loader::with_files(&disk.path, disk.boot, |root| {
         std::fs::remove_file(root.join("boot/grub/stage2")).unwrap();
@@ -272,7 +272,7 @@ fn grub_legacy_without_stage_1_5_is_pinned() {
     assert_eq!(resolution.resolves(), Some(true), "{resolution:?}");
     let mut file = disk.spans("/boot/grub/stage2", 1024);
     // debugfs lists the blocks of the map as well; those hold nothing that is loaded.
-    let pinned: ondisk::SpanSet = boot.pinned(&layout).iter().map(|(_, span)| *span).collect();
+    let pinned: ondisk::SpanSet = boot.needs(&layout).pinned.iter().map(|(_, span)| *span).collect();
     file.retain(|block| pinned.overlaps(*block));
     assert_eq!(
         file.len(),
@@ -286,9 +286,9 @@ fn grub_2_over_grub_legacy_is_grub_2() {
     let disk = Disk::new(MBR, MIB, "ext3-centos5");
     loader::install_legacy(&disk.path, disk.boot, "root (hd0,0)\nsetup (hd0)");
     Grub2 { prefix: "(,msdos1)/boot/grub", config: None, modules: &BASE }.install(&disk.path, disk.boot);
-    let (_, boot) = disk.look();
+    let (layout, boot) = disk.look();
     assert_eq!(grub2(&boot).2.resolves(), Some(true));
-    assert!(!boot.reads_classic_descriptors());
+    assert!(!boot.needs(&layout).classic_descriptors);
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn extlinux_is_pinned() {
     assert_eq!(partition.partition, Some(1));
     assert_eq!(syslinux.file.as_ref().unwrap().0, "/boot/extlinux/ldlinux.sys");
     assert_pinned(&layout, &boot, &VolumeId::Partition(1), &disk.spans("/boot/extlinux/ldlinux.sys", 1024));
-    assert!(boot.reads_classic_descriptors());
+    assert!(boot.needs(&layout).classic_descriptors);
 }
 
 #[test]

@@ -47,6 +47,17 @@ pub struct Request {
     pub depth: Depth,
     /// Whether everything is checked before and after, and not only what the change relies on.
     pub full_check: bool,
+    /// What boot loaders rely on.
+    pub boot: BootNeeds,
+}
+
+/// What must stay so that boot loaders find what they start.
+#[derive(Clone, Debug, Default)]
+pub struct BootNeeds {
+    /// One of them reads group descriptors in the classic place only: no filesystem gets the feature `meta_bg`.
+    pub classic_descriptors: bool,
+    /// Bytes that one of them reads by their place: by volume, as the volume counts.
+    pub pinned: Vec<(VolumeId, Span)>,
 }
 
 /// Sizes of the layers at one moment.

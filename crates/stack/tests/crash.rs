@@ -14,7 +14,7 @@ use container::{Container, Format};
 use disk::{Cancel, Cx, Image, Limits, OpenOptions, Quiet, ReadAt, Sparse};
 use extfs::{Ext, Inode, Kind};
 use ondisk::{Len, Offset, Span};
-use stack::grow::{Depth, Request, stage};
+use stack::grow::{BootNeeds, Depth, Request, stage};
 use stack::source::Source;
 use stack::{Content, Place, discover, view};
 use std::collections::BTreeMap;
@@ -133,6 +133,7 @@ impl Guest {
             place: Place::Auto,
             depth: Depth::Filesystem,
             full_check: true,
+            boot: BootNeeds::default(),
         };
         let grown = stage(&source, &request, &cx(&cancel)).unwrap();
         assert!(grown.after.filesystem.unwrap().0 > grown.before.filesystem.unwrap().0, "{}", self.name());

@@ -132,19 +132,23 @@ impl Grub2<'_> {
     }
 }
 
-/// Installs GRUB 0.97 with a script for its shell, from stages that it finds in `/boot/grub` of the filesystem at `boot`.
-/// The disk is `(hd0)`.
+/// Puts the stages of GRUB 0.97 and a menu into `/boot/grub` below `root`.
 ///
 /// # Panics
-/// Where its shell reports an error.
-pub fn install_legacy(disk: &Path, boot: (Offset, Len), script: &str) {
-    with_files(disk, boot, |root| {
-        for name in ["stage1", "stage2", "e2fs_stage1_5"] {
-            copy(find(&format!("/usr/lib/grub/x86_64-pc/{name}")), root.join("boot/grub").join(name))
-                .expect("GRUB's stages");
-        }
-        write(root.join("boot/grub/menu.lst"), "default 0\n").expect("GRUB's menu");
-    });
+/// Where a file cannot be written.
+pub fn legacy_files(root: &Path) {
+    for name in ["stage1", "stage2", "e2fs_stage1_5"] {
+        copy(find(&format!("/usr/lib/grub/x86_64-pc/{name}")), root.join("boot/grub").join(name))
+            .expect("GRUB's stages");
+    }
+    write(root.join("boot/grub/menu.lst"), "default 0\n").expect("GRUB's menu");
+}
+
+/// Runs a script in the shell of GRUB 0.97; the disk is `(hd0)`.
+///
+/// # Panics
+/// Where it reports an error.
+pub fn legacy_shell(disk: &Path, script: &str) {
     let mut grub = tool("grub");
     grub.args(["--batch", "--device-map=/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = grub.spawn().expect("grub starts");
@@ -152,6 +156,15 @@ pub fn install_legacy(disk: &Path, boot: (Offset, Len), script: &str) {
     child.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("grub reads its script");
     let said = said(&child.wait_with_output().expect("grub ends"));
     assert!(!said.contains("Error"), "{said}");
+}
+
+/// Installs GRUB 0.97 with a script for its shell, from stages in `/boot/grub` of the filesystem at `boot`.
+///
+/// # Panics
+/// Where its shell reports an error.
+pub fn install_legacy(disk: &Path, boot: (Offset, Len), script: &str) {
+    with_files(disk, boot, legacy_files);
+    legacy_shell(disk, script);
 }
 
 /// Installs EXTLINUX into a filesystem, and its MBR code that starts the active partition.

@@ -6,7 +6,7 @@ use crate::{Case, cx};
 use disk::{Cancel, Cx, MemDisk};
 use ondisk::Len;
 use ondisk::size::SizeSpec;
-use stack::grow::{Depth, Request, stage};
+use stack::grow::{BootNeeds, Depth, Request, stage};
 use stack::source::Source;
 use stack::{Place, check};
 
@@ -22,6 +22,7 @@ pub fn grow(case: Case<'_>) {
         place: Place::Auto,
         depth: if case.knob & 0xc0 == 0xc0 { Depth::Partition } else { Depth::Filesystem },
         full_check: case.knob & 4 != 0,
+        boot: BootNeeds { classic_descriptors: case.knob & 8 != 0, pinned: Vec::new() },
     };
     let before = damage(&source, &case.disk, &cx);
     let grown = match stage(&source, &request, &cx) {

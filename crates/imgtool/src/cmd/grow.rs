@@ -7,10 +7,13 @@ use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
 use crate::render::Table;
 use disk::Receipt;
+use grub::Boot;
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::{Value, json};
-use stack::grow::{Depth, Grown, Request, Sizes, stage};
+use stack::discover;
+use stack::grow::{BootNeeds, Depth, Grown, Request, Sizes, stage};
+use stack::source::Source;
 
 /// Runs it.
 ///
@@ -19,6 +22,8 @@ use stack::grow::{Depth, Grown, Request, Sizes, stage};
 pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let mut opened = session.open_writing(&args.image, &args.change)?;
     session.confine_change(&args.image, &args.change, out);
+    let source = opened.source(&opened.image);
+    let (boot, needs) = boot_loaders(&source, session).of(&args.image)?;
     let request = Request {
         size: args.size,
         place: args.at.place(),
@@ -28,14 +33,28 @@ pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Fai
             _ => Depth::Filesystem,
         },
         full_check: args.change.check,
+        boot: needs,
     };
-    let grown = stage(&opened.source(&opened.image), &request, &session.cx()).of(&args.image)?;
+    let mut grown = stage(&source, &request, &session.cx()).of(&args.image)?;
+    if !grown.change.is_empty() {
+        grown.notes.extend(boot.notes(request.depth, grown.after.partition));
+    }
     for note in &grown.notes {
         out.warn(note);
     }
     let receipt = commit(&mut opened.image, &args.image, &grown.change, &args.change, session)?;
     show(&grown, receipt.as_ref(), session, out)?;
     Ok(Exit::Done)
+}
+
+/// What could start the disk, and what that relies on.
+fn boot_loaders(source: &Source<'_>, session: &Session) -> Result<(Boot, BootNeeds), grub::Error> {
+    let cx = session.cx();
+    let disk = source.open(source.file, &cx)?;
+    let layout = discover(&disk, &cx)?;
+    let boot = grub::look(&disk, &layout, &cx)?;
+    let needs = boot.needs(&layout);
+    Ok((boot, needs))
 }
 
 fn show(

@@ -1,5 +1,6 @@
 //! `info IMAGE`: what an image is made of, at one glance.
 
+mod boot;
 mod groups;
 
 use crate::args::Info;
@@ -12,6 +13,7 @@ use crate::render::Tree;
 use crate::sandbox::Needs;
 use container::{Container, Facts, VhdFacts, qcow2};
 use disk::ReadAt;
+use grub::Boot;
 use ondisk::size::Human;
 use ondisk::text::Printable;
 use ondisk::{Classified, Len};
@@ -33,7 +35,11 @@ pub fn run(args: &Info, session: &Session, out: &mut Output) -> Result<Exit, Fai
     let (tree, document) = opened.with_disk(session, out, |disk| {
         let picture = Picture { opened: &opened, stored, facts: disk.facts(), len: disk.len() };
         let inside = match &opened.unfollowed {
-            None => Some(discover(disk, &session.cx()).of(&args.image)?),
+            None => {
+                let layout = discover(disk, &session.cx()).of(&args.image)?;
+                let boot = grub::look(disk, &layout, &session.cx()).of(&args.image)?;
+                Some(Inside { layout, boot })
+            }
             Some(_) => None,
         };
         Ok((picture.tree(inside.as_ref()), picture.document(disk, inside.as_ref())))
@@ -46,6 +52,12 @@ pub fn run(args: &Info, session: &Session, out: &mut Output) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
+/// What is known of the virtual disk.
+struct Inside {
+    layout: Layout,
+    boot: Boot,
+}
+
 /// What is known of the container.
 struct Picture<'a> {
     opened: &'a Opened<'a>,
@@ -55,7 +67,7 @@ struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    fn tree(&self, inside: Option<&Layout>) -> Tree {
+    fn tree(&self, inside: Option<&Inside>) -> Tree {
         let mut tree = Tree::new();
         let file = self.opened.image.len();
         tree.push(
@@ -73,8 +85,9 @@ impl Picture<'_> {
         for line in self.lines() {
             tree.push(1, line);
         }
-        if let Some(layout) = inside {
+        if let Some(Inside { layout, boot }) = inside {
             push_layout(&mut tree, layout);
+            boot::push(&mut tree, boot);
         }
         tree
     }
@@ -97,7 +110,7 @@ impl Picture<'_> {
         lines
     }
 
-    fn document(&self, disk: &Container<&dyn ReadAt>, inside: Option<&Layout>) -> Value {
+    fn document(&self, disk: &Container<&dyn ReadAt>, inside: Option<&Inside>) -> Value {
         let mut document = Map::new();
         let mut put = |key: &str, value: Value| {
             document.insert(key.to_owned(), value);
@@ -120,12 +133,13 @@ impl Picture<'_> {
         if let Some(specific) = specific(&self.facts) {
             put("format-specific", specific);
         }
-        if let Some(layout) = inside {
+        if let Some(Inside { layout, boot }) = inside {
             put("partitiontable", layout.table.as_ref().map(|table| table_json(table, layout)).into());
             if layout.table.is_none() {
                 put("content", layout.volumes.first().map(content_json).into());
             }
             put("volume-groups", groups::json(layout));
+            put("boot", boot::json(boot));
         }
         Value::Object(document)
     }

@@ -1,16 +1,16 @@
 //! Growing what lies on the disk: the partition, and what is in it.
 
 use super::logical::{self, Wish};
-use super::{Depth, Log, Request};
+use super::{BootNeeds, Depth, Log, Request};
 use crate::content::{Content, Member};
 use crate::layout::{Layout, Volume, VolumeId, discover};
 use crate::{Error, Region, Result, select, view, way};
 use container::Container;
 use disk::{Cx, Disk, ReadAt};
 use extfs::Ext;
-use extfs::resize::GrowOptions;
+use extfs::resize::{Copied, GrowOptions, GrowPlan};
 use ondisk::size::SizeSpec;
-use ondisk::{Len, Span};
+use ondisk::{Len, Span, SpanSet};
 use table::To;
 
 /// What grows.
@@ -100,7 +100,6 @@ pub(super) fn grow<D: Disk>(
     if deep && volume.content == Content::Ext {
         log.steps.extend(view::replay(&mut *volume.region.writer(disk)?, id, cx)?);
     }
-    let legacy_boot = is_legacy_boot(disk)?;
     let span = grow_partition(disk, layout, carrier, log)?;
     let region = if carrier.content == Content::LvmPv {
         let wish = if request.size == SizeSpec::Max { Wish::AllFree } else { Wish::New };
@@ -109,7 +108,7 @@ pub(super) fn grow<D: Disk>(
         Region::Span(span)
     };
     match volume.content {
-        Content::Ext if deep => grow_filesystem(&mut *region.writer(disk)?, id, legacy_boot, cx, log),
+        Content::Ext if deep => grow_filesystem(&mut *region.writer(disk)?, id, &request.boot, cx, log),
         Content::Ext | Content::LvmPv => Ok(()),
         content => {
             log.notes.push(left_to_the_guest(id, content));
@@ -140,30 +139,43 @@ fn grow_partition<D: Disk>(
 fn grow_filesystem(
     volume: &mut dyn Disk,
     id: &VolumeId,
-    legacy_boot: bool,
+    boot: &BootNeeds,
     cx: &Cx<'_>,
     log: &mut Log,
 ) -> Result<()> {
     let ext = Error::ext(id);
     let fs = Ext::open(&*volume, &cx.limits).map_err(&ext)?;
     let blocks = extfs::resize::blocks_on(fs.sb(), volume.len());
-    let plan = extfs::resize::plan_grow(&fs, blocks, GrowOptions { legacy_boot }).map_err(&ext)?;
+    let options = GrowOptions { legacy_boot: boot.classic_descriptors };
+    let plan = extfs::resize::plan_grow(&fs, blocks, options).map_err(&ext)?;
+    refuse_pinned(&plan, id, boot)?;
     if !plan.is_empty() {
         log.steps.extend(plan.sentences().into_iter().map(|sentence| format!("{id}: {sentence}")));
     }
     plan.apply(volume, cx).map_err(&ext)
 }
 
-/// Whether the disk starts with GRUB 0.97's first stage, whose filesystem code knows no `meta_bg`.
-fn is_legacy_boot(disk: &impl ReadAt) -> Result<bool> {
-    let mut sector = [0_u8; 512];
-    if disk.len() < Len::of(&sector) {
-        return Ok(false);
+/// Refuses to move what a boot loader reads by its place.
+fn refuse_pinned(plan: &GrowPlan, id: &VolumeId, boot: &BootNeeds) -> Result<()> {
+    let pinned: SpanSet =
+        boot.pinned.iter().filter(|(volume, _)| volume == id).map(|(_, span)| *span).collect();
+    let size = plan.old.block_size;
+    let leaves = |one: &&Copied| size.span_of(one.from, one.count).is_none_or(|span| pinned.overlaps(span));
+    match plan.moves.copies.iter().find(leaves) {
+        None => Ok(()),
+        Some(one) => Err(Error::Refused {
+            volume: id.clone(),
+            why: format!(
+                "what lies at block {} must make room for more group descriptors, and the boot loader reads it by \
+                 its place: the guest would not start",
+                one.from
+            ),
+            help: Some(
+                "grow to less, or let the boot loader read its files by name first (GRUB 0.97: `setup` with stage 1.5)"
+                    .to_owned(),
+            ),
+        }),
     }
-    disk.read_at(ondisk::Offset::ZERO, &mut sector)?;
-    // Stage 1 of GRUB 0.9x carries the version of its interface, 3.2, at byte 0x3e; GRUB 2's boot sector has code there.
-    let names_itself = sector.windows(5).any(|text| text == b"GRUB ");
-    Ok(names_itself && sector.get(0x3e..0x40) == Some(&[3, 2]))
 }
 
 fn left_to_the_guest(id: &VolumeId, content: Content) -> String {
