@@ -14,6 +14,7 @@ mod boot;
 mod crash;
 mod devices;
 mod disks;
+mod groups;
 mod grow;
 mod hostile;
 mod in_use;

@@ -11,7 +11,7 @@ use testkit::tool::{copy_sparse, run};
 use crate::disks::{Scheme, sfdisk};
 use crate::kit::{assert_told, beside, on, seen};
 
-fn refused(code: i32, image: &Path, line: &str) {
+pub fn refused(code: i32, image: &Path, line: &str) {
     let (before, files) = (seen(image), beside(image));
     for line in [line.to_owned(), format!("{line} --json"), format!("{line} -n")] {
         let out = on(image, &line);
@@ -25,7 +25,7 @@ fn refused(code: i32, image: &Path, line: &str) {
     }
 }
 
-fn patch(image: &Path, at: u64, bytes: &[u8]) {
+pub fn patch(image: &Path, at: u64, bytes: &[u8]) {
     std::fs::File::options().write(true).open(image).unwrap().write_all_at(bytes, at).unwrap();
 }
 

@@ -144,9 +144,7 @@ impl Classified for Error {
             Self::NoPlace { .. } | Self::Several { .. } => Some("name one with -p".to_owned()),
             Self::Smaller { .. } => Some("grow only grows; write +10G for 10 GiB more".to_owned()),
             Self::Refused { help, .. } => help.clone(),
-            Self::Damaged { .. } => {
-                Some("see `imgtool check` for all findings; repair the filesystem first".to_owned())
-            }
+            Self::Damaged { .. } => Some("see `imgtool check` for all findings; repair it first".to_owned()),
             _ => None,
         }
     }

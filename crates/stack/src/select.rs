@@ -132,7 +132,9 @@ pub(crate) fn room<'l>(layout: &'l Layout, id: &VolumeId, disk_len: Len) -> Resu
 
 /// A logical volume that is there but is none of the volumes: the reason.
 fn tell_why_not_mapped(layout: &Layout, vg: &str, lv: &str) -> Result<()> {
-    let Some(group) = layout.groups.named(vg) else { return Ok(()) };
+    let Some(group) = layout.groups.named(vg) else {
+        return damaged_group(layout).map_or(Ok(()), Err);
+    };
     match group.lvs().iter().find(|one| one.name() == lv) {
         Some(lv) => layout.groups.region(group, lv).map(drop),
         None => Ok(()),
@@ -140,12 +142,17 @@ fn tell_why_not_mapped(layout: &Layout, vg: &str, lv: &str) -> Result<()> {
 }
 
 fn nothing_grows(layout: &Layout) -> Error {
+    if let Some(damaged) = damaged_group(layout) {
+        return damaged;
+    }
     let last = layout.volumes.iter().max_by_key(|volume| volume.region.start());
     let why = match last {
         None => "there is no partition on this disk".to_owned(),
-        Some(Volume { content: Content::LvmPv, id, .. }) => format!(
-            "none of the logical volumes on {id} can take the space; -p {id} grows the physical volume alone",
-            id = id.to_string().trim_start_matches("partition ")
+        Some(Volume { content: Content::LvmPv, id, .. }) => {
+            format!("no logical volume on {id} takes the space; -p grows the physical volume in it alone")
+        }
+        Some(Volume { id: id @ VolumeId::Logical { .. }, content, .. }) => format!(
+            "no logical volume holds a filesystem (the last, {id}, is {content}); name with -p what shall grow"
         ),
         Some(Volume { id, content, .. }) => {
             format!(
@@ -154,6 +161,14 @@ fn nothing_grows(layout: &Layout) -> Error {
         }
     };
     Error::None { why }
+}
+
+/// The first damage of a volume group, which may be why something is not found.
+fn damaged_group(layout: &Layout) -> Option<Error> {
+    let damage = |one: &&lvm2::Finding| one.severity == lvm2::Severity::Damage;
+    let count = layout.groups.findings().filter(damage).count();
+    let first = layout.groups.findings().find(damage)?;
+    Some(Error::Damaged { what: first.text.clone(), count: u64::try_from(count).unwrap_or(u64::MAX) })
 }
 
 fn shown(place: &Place) -> String {

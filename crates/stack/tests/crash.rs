@@ -22,7 +22,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use testkit::guest::partition;
+use testkit::guest::{extents, partition, put};
 use testkit::images::{Fill, flavor, make, place};
 use testkit::lvm::Lvm;
 use testkit::oracle::{self, Loop};
@@ -234,27 +234,10 @@ impl Guest {
             lvm.lvcreate(&["-l", "2", "-n", "swap", "vg"]);
             lvm.lvcreate(&["-l", &extents.to_string(), "-n", "root", "vg"]);
         }
-        let (from, to) =
-            (File::open(fs).unwrap(), File::options().write(true).open(devices[0].path()).unwrap());
-        let mut at = 0;
-        for row in lvm.report("lvs", "lv_name,seg_pe_ranges") {
-            let Some((first, last)) = row.strip_prefix("root|dev0:").and_then(|range| range.split_once('-'))
-            else {
-                continue;
-            };
-            let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
-            for extent in first..=last {
-                let mut buf = vec![0; 1 << 20];
-                from.read_exact_at(&mut buf, at).unwrap();
-                if buf.iter().any(|&byte| byte != 0) {
-                    to.write_all_at(&buf, (1 + extent) << 20).unwrap();
-                }
-                at += 1 << 20;
-            }
-        }
-        assert_eq!(at, extents << 20);
-        to.sync_all().unwrap();
         lvm.assert_clean("vg");
+        let runs = extents(disk, Span::new(start, len).unwrap());
+        let runs: Vec<Span> = runs.iter().filter(|one| one.volume == "root").map(|one| one.span).collect();
+        put(fs, disk, &runs);
     }
 
     /// The digest of every file in the image, whose filesystem must be sound for us and for e2fsck.

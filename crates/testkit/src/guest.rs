@@ -22,7 +22,7 @@ use crate::images::{flavor, format};
 use crate::oracle::{Mount, dumpe2fs, partitions};
 use crate::tool::{run, tool};
 
-pub use group::{Extents, extents, take};
+pub use group::{Extents, extents, put, take};
 pub use layout::{Group, LAYOUTS, Layout, Part, Role, layout};
 pub use machine::{Firmware, Up, boot};
 pub use userland::{demo, demo_root, skeleton, unpack_demo};

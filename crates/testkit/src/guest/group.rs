@@ -63,7 +63,10 @@ pub fn extents(disk: &Path, pv: Span) -> Vec<Extents> {
 }
 
 /// Copies the data of a sparse file to its runs on the disk.
-pub(super) fn put(content: &Path, disk: &Path, runs: &[Span]) {
+///
+/// # Panics
+/// Where they cannot be written.
+pub fn put(content: &Path, disk: &Path, runs: &[Span]) {
     let content = File::open(content).expect("content opens");
     let disk = OpenOptions::new().write(true).open(disk).expect("a disk opens");
     let mut base = 0;
