@@ -217,7 +217,7 @@ impl Guest {
     fn fill_group(&self, disk: &Path, start: Offset, len: Len, fs: &Path) {
         let devices = [Loop::span(disk, start, len)];
         let lvm = Lvm::on(&devices);
-        let extents = std::fs::metadata(fs).unwrap().len() >> 20;
+        let count = std::fs::metadata(fs).unwrap().len() >> 20;
         lvm.create("vg", &[], &["-s", "1m"]);
         if let Division::LvmSplit = self.1 {
             lvm.lvcreate(&["-l", "20", "-n", "root", "vg"]);
@@ -226,13 +226,13 @@ impl Guest {
                 &[
                     &["lvextend", "-q"],
                     &["--driverloaded", "n", "-y"][..],
-                    &["-l", &extents.to_string(), "vg/root"],
+                    &["-l", &count.to_string(), "vg/root"],
                 ]
                 .concat(),
             );
         } else {
             lvm.lvcreate(&["-l", "2", "-n", "swap", "vg"]);
-            lvm.lvcreate(&["-l", &extents.to_string(), "-n", "root", "vg"]);
+            lvm.lvcreate(&["-l", &count.to_string(), "-n", "root", "vg"]);
         }
         lvm.assert_clean("vg");
         let runs = extents(disk, Span::new(start, len).unwrap());
