@@ -38,8 +38,15 @@ pub fn install() -> Result {
         run(&mut command)
     };
     apt(&["update"])?;
-    let install = ["install", "-y", "--no-install-recommends"];
-    apt(&install.into_iter().chain(missing).collect::<Vec<_>>())?;
+    let install = |packages: BTreeSet<&'static str>| {
+        apt(&["install", "-y", "--no-install-recommends"].into_iter().chain(packages).collect::<Vec<_>>())
+    };
+    install(missing)?;
+    let replaced = self::missing();
+    if !replaced.is_empty() {
+        // A package from elsewhere that was there gave way to those of the distribution.
+        install(replaced)?;
+    }
     let still = self::missing();
     if still.is_empty() {
         Ok(())
