@@ -2,9 +2,11 @@
 //!
 //! 1. `fresh` and `moves` go to bytes that no valid structure of the old state refers to. They may happen before the
 //!    commit point.
-//! 2. `home` overwrites bytes that the old state refers to. It happens behind the commit point only, and the journal
-//!    carries it whole.
-//! 3. No two of all these targets overlap, and no move reads what a fresh write or another move writes.
+//! 2. `home` and `carried` overwrite bytes that the old state refers to. That happens behind the commit point only, and
+//!    the journal carries it whole: `home` comes from memory, `carried` goes from the old image into the journal, so that
+//!    it may be larger than memory.
+//! 3. No two of all these targets overlap, and no move reads what a fresh write or another move writes. What is carried
+//!    is read before anything is written: its sources may lie anywhere in the old image.
 //! 4. All spans lie within the larger of the two lengths; writes are whole sectors of 512 bytes, except at an odd end.
 
 use ondisk::{Len, Offset, Span};
@@ -27,7 +29,7 @@ pub struct Write {
     pub data: Data,
 }
 
-/// A copy of bytes of the old state to a place that the old state does not use.
+/// A copy of bytes of the old state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
     /// What is copied.
@@ -47,6 +49,8 @@ pub struct Change {
     pub fresh: Vec<Write>,
     /// Copies to unreferenced bytes, ascending by target.
     pub moves: Vec<Move>,
+    /// Copies over referenced bytes, ascending by target.
+    pub carried: Vec<Move>,
     /// Writes to referenced bytes, ascending.
     pub home: Vec<Write>,
 }
@@ -91,6 +95,7 @@ impl Change {
         self.old_len.get() == self.new_len.get()
             && self.fresh.is_empty()
             && self.moves.is_empty()
+            && self.carried.is_empty()
             && self.home.is_empty()
     }
 
@@ -105,7 +110,8 @@ impl Change {
     #[must_use]
     pub fn reach(&self) -> Offset {
         let writes = self.fresh.iter().chain(&self.home).map(|write| write.span().end());
-        let end = writes.chain(self.moves.iter().map(|one| one.target().end())).max().unwrap_or_default();
+        let copies = self.moves.iter().chain(&self.carried).map(|one| one.target().end());
+        let end = writes.chain(copies).max().unwrap_or_default();
         if self.new_len == self.old_len { end } else { end.max(self.new_len.end()) }
     }
 
@@ -118,10 +124,11 @@ impl Change {
         total(stored.chain(moved).filter_map(behind).map(Len::get))
     }
 
-    /// Bytes written over referenced places.
+    /// Bytes written over referenced places, copies included.
     #[must_use]
     pub fn home_len(&self) -> Len {
-        total(self.home.iter().map(|w| w.data.len().get()))
+        let carried = self.carried.iter().map(|one| one.from.len().get());
+        total(self.home.iter().map(|w| w.data.len().get()).chain(carried))
     }
 }
 

@@ -13,10 +13,12 @@
 //! 3. A flush that failed is not called again for the same bytes: taking back writes other bytes first.
 //! 4. Fresh writes go only to places that lie beyond the old end or read as zero, so that taking back needs no copy.
 //!    A fresh write to other bytes is carried as a home write: the journal holds its new bytes instead of the old.
+//! 5. No copy lies in memory whole: a move to such a place is read and written piece by piece, any other goes from the
+//!    image into the journal, and from there home.
 
-use crate::journal::{Head, Journal, RECORD_MAX, Role, Writer};
+use crate::journal::{Head, Journal, RECORD_MAX, Role, Writer, space};
 use crate::recover::{redo, take_back, verify};
-use crate::{Change, Cx, Data, Dev, DevKind, Error, Move, Place, ReadAt, Receipt, Result, Write};
+use crate::{Change, Cx, Data, Dev, DevKind, Error, Move, Place, ReadAt, Receipt, Result, Total, Write};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::io;
 
@@ -29,7 +31,7 @@ enum Source<'c> {
 }
 
 /// One range that changes, at most as long as a record.
-struct Step<'c> {
+pub(crate) struct Step<'c> {
     span: Span,
     fresh: bool,
     source: Source<'c>,
@@ -43,35 +45,45 @@ pub(crate) struct Job<'j> {
     pub about: &'j str,
 }
 
-/// Commits `change`.
-pub(crate) fn commit(mut job: Job<'_>, change: &Change, cx: &Cx<'_>) -> Result<Receipt> {
+/// Commits `change`, which consists of `steps`.
+pub(crate) fn commit(mut job: Job<'_>, change: &Change, steps: &[Step<'_>], cx: &Cx<'_>) -> Result<Receipt> {
     if change.is_empty() {
         return Ok(Receipt::default());
     }
-    let steps = steps(&*job.dev, change)?;
-    let mut receipt = Receipt::of(&steps);
-    let journal = reserve(job.dev, change, &steps)
-        .and_then(|()| side_files(&mut job, change, &steps, cx, &mut receipt))
+    let mut receipt = Receipt::of(steps);
+    let journal = reserve(job.dev, change, steps)
+        .and_then(|()| side_files(&mut job, change, steps, cx, &mut receipt))
         .inspect_err(|_| give_back(job.dev, change))?;
-    if let Err(source) = prepare(job.dev, change, &steps, cx, &mut receipt) {
+    if let Err(source) = prepare(job.dev, change, steps, cx, &mut receipt) {
         return Err(back_out(&mut job, &journal, change, source));
     }
-    finish(&mut job, &journal, &mut receipt).map_err(|e| Error::Unfinished { source: Box::new(e) })?;
+    finish(&mut job, &journal, cx, &mut receipt).map_err(|e| Error::Unfinished { source: Box::new(e) })?;
     Ok(receipt)
 }
 
 impl Receipt {
     fn of(steps: &[Step<'_>]) -> Self {
-        let total = |fresh| {
-            let lens = steps.iter().filter(|step| step.fresh == fresh).map(|step| step.span.len().get());
-            Len::new(lens.fold(0, u64::saturating_add))
-        };
-        Self { fresh: total(true), home: total(false), ..Self::default() }
+        let of = |fresh| total(steps.iter().filter(|step| step.fresh == fresh));
+        Self { fresh: of(true), home: of(false), ..Self::default() }
     }
 }
 
+fn total<'s, 'c: 's>(steps: impl Iterator<Item = &'s Step<'c>>) -> Len {
+    Len::new(steps.map(|step| step.span.len().get()).fold(0, u64::saturating_add))
+}
+
+/// How long the journal of these steps can get.
+pub(crate) fn journal_len(steps: &[Step<'_>], old_len: Len) -> Len {
+    let record = |step: &Step<'_>| {
+        let bytes =
+            if step.fresh || matches!(step.source, Source::Zero) { Len::ZERO } else { step.span.len() };
+        space::record(step.span, bytes, step.span.start() < old_len.end())
+    };
+    space::journal(steps.iter().map(record))
+}
+
 /// The change in steps, ascending and disjoint.
-fn steps<'c>(dev: &dyn Dev, change: &'c Change) -> Result<Vec<Step<'c>>> {
+pub(crate) fn steps<'c>(dev: &dyn Dev, change: &'c Change) -> Result<Vec<Step<'c>>> {
     if change.old_len != dev.len() {
         return Err(Error::BadChange {
             what: "is made for another length",
@@ -88,6 +100,9 @@ fn steps<'c>(dev: &dyn Dev, change: &'c Change) -> Result<Vec<Step<'c>>> {
     }
     for one in &change.moves {
         move_steps(dev, change, *one, &mut steps)?;
+    }
+    for one in &change.carried {
+        carried_steps(change, *one, &mut steps)?;
     }
     for write in &change.home {
         steps.extend(pieces(write).map(|(span, source)| Step { span, fresh: false, source }));
@@ -174,6 +189,19 @@ fn move_steps(dev: &dyn Dev, change: &Change, one: Move, steps: &mut Vec<Step<'_
             let source = Source::Copy(one.from.start().checked_add(ahead).ok_or_else(bad)?);
             steps.push(Step { span, fresh: !inside || reads_zero(dev, span)?, source });
         }
+    }
+    Ok(())
+}
+
+fn carried_steps(change: &Change, one: Move, steps: &mut Vec<Step<'_>>) -> Result<()> {
+    let bad = || Error::BadChange { what: "carries bytes from outside the image", span: one.from };
+    if !Span::whole(change.old_len).contains(one.from) {
+        return Err(bad());
+    }
+    for from in one.from.chunks(RECORD_MAX) {
+        let ahead = from.start().since(one.from.start()).ok_or_else(bad)?;
+        let span = one.to.checked_add(ahead).and_then(|to| Span::new(to, from.len())).ok_or_else(bad)?;
+        steps.push(Step { span, fresh: false, source: Source::Copy(from.start()) });
     }
     Ok(())
 }
@@ -319,11 +347,16 @@ fn write_records(
     mut undo: Option<&mut Writer>,
     cx: &Cx<'_>,
 ) -> Result<()> {
+    let task = cx.progress.task("journal", Total::Bytes(total(steps.iter())));
     for step in steps {
         cx.cancel.check()?;
         let new = step.load(dev)?;
+        task.advance(step.span.len().get());
         let inside = step.span.start() < change.old_len.end();
         let old = if inside { read(dev, step.span)? } else { Vec::new() };
+        if !step.fresh && matches!(step.source, Source::Copy(_)) && new == old {
+            continue;
+        }
         if step.fresh {
             journal.fresh(step.span, &new)?;
         } else {
@@ -356,10 +389,13 @@ fn prepare(
     if change.new_len > change.old_len {
         dev.set_len(change.new_len)?;
     }
-    for step in steps.iter().filter(|step| step.fresh) {
+    let fresh = || steps.iter().filter(|step| step.fresh);
+    let task = cx.progress.task("write to unused places", Total::Bytes(total(fresh())));
+    for step in fresh() {
         cx.cancel.check()?;
         let bytes = step.load(dev)?;
         dev.write_at(step.span.start(), &bytes)?;
+        task.advance(step.span.len().get());
     }
     if steps.iter().any(|step| step.fresh) {
         dev.flush()?;
@@ -383,9 +419,9 @@ fn back_out(job: &mut Job<'_>, journal: &Journal, change: &Change, source: Error
 }
 
 /// Steps d and e.
-fn finish(job: &mut Job<'_>, journal: &Journal, receipt: &mut Receipt) -> Result<()> {
-    redo(job.dev, journal)?;
-    verify(job.dev, journal)?;
+fn finish(job: &mut Job<'_>, journal: &Journal, cx: &Cx<'_>, receipt: &mut Receipt) -> Result<()> {
+    redo(job.dev, journal, cx)?;
+    verify(job.dev, journal, cx)?;
     job.journal.remove()?;
     receipt.flushes = receipt.flushes.saturating_add(2);
     Ok(())

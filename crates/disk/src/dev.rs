@@ -105,6 +105,15 @@ pub trait Dev: ReadAt + Send {
     fn identity(&self) -> Identity;
 }
 
+/// Space for files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The device that it is on.
+    pub device: u64,
+    /// What is free there.
+    pub free: Len,
+}
+
 /// A folder with side files.
 pub trait Store: Send + Sync {
     /// Creates a file that nobody can read but who can read the image.
@@ -118,6 +127,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Where the folder may not be written to.
     fn may_create(&self) -> Result<()>;
+
+    /// How much space new files have; `None` where nobody knows.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    fn room(&self) -> Result<Option<Room>>;
 
     /// Opens a file for reading; `None` where there is none.
     ///

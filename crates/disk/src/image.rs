@@ -4,7 +4,7 @@
 //! 2. Reading opens for reading only. A journal beside it is looked at, never acted on.
 //! 3. Writing waits for nobody: an image in use or with a journal beside it is refused.
 
-use crate::commit::{Job, commit, refuse_taken};
+use crate::commit::{Job, Step, commit, journal_len, refuse_taken, steps};
 use crate::dev::Named;
 use crate::journal::{Found, Journal, Role, What, sectors, sum};
 use crate::lock::{self, Guard, Held, Survey};
@@ -13,6 +13,7 @@ use crate::{
     Change, Cx, Data, Dev, DevKind, Disk, Error, ExtentMap, FileDev, Folder, Identity, Limits, Overlay,
     Owner, Place, ReadAt, Result, Write,
 };
+use ondisk::size::Human;
 use ondisk::text::Printable;
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::ffi::{OsStr, OsString};
@@ -54,6 +55,13 @@ pub struct Receipt {
     pub journal: Len,
     /// How often something was flushed.
     pub flushes: u32,
+}
+
+/// What a commit will need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// The length of the journal, or somewhat more.
+    pub journal: Len,
 }
 
 /// How a recovery ended.
@@ -177,30 +185,49 @@ impl Image {
     /// # Errors
     /// Where the image was replaced or written to since it was opened, cannot become so long or so full where it lies,
     /// or has no place for its journal or for the undo file.
-    pub fn foresee(&self, change: &Change, options: &CommitOptions) -> Result<()> {
-        self.foresee_with(change, self.undo_place(options)?.as_ref())
+    pub fn foresee(&self, change: &Change, options: &CommitOptions) -> Result<Foreseen> {
+        let steps = self.foresee_with(change, self.undo_place(options)?.as_ref())?;
+        Ok(Foreseen { journal: journal_len(&steps, change.old_len) })
     }
 
-    fn foresee_with(&self, change: &Change, undo: Option<&Place>) -> Result<()> {
+    fn foresee_with<'c>(&self, change: &'c Change, undo: Option<&Place>) -> Result<Vec<Step<'c>>> {
         if change.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.named.as_ref().map_or(Ok(()), Named::refuse_changed)?;
-        self.journal.as_ref().ok_or_else(no_place)?.store.may_create()?;
+        let journal = self.journal.as_ref().ok_or_else(no_place)?;
+        journal.store.may_create()?;
         if let Some(place) = undo {
             refuse_taken(place)?;
             place.store.may_create()?;
         }
+        let steps = steps(&*self.dev, change)?;
         self.dev.may_reach(change.reach())?;
         let added = change.added();
-        match self.dev.free()? {
-            Some(free) if free < added => Err(Error::Io {
-                op: "reserve",
-                span: Span::new(change.old_len.end(), added).unwrap_or_default(),
-                source: rustix::io::Errno::NOSPC.into(),
-            }),
-            _ => Ok(()),
+        if self.dev.free()?.is_some_and(|free| free < added) {
+            return Err(no_space("reserve", Span::new(change.old_len.end(), added).unwrap_or_default()));
         }
+        self.refuse_crowded(journal, journal_len(&steps, change.old_len), added)?;
+        Ok(steps)
+    }
+
+    /// A journal as large as what it carries must fit where it lies, next to the image's own growth where that is the
+    /// same place.
+    fn refuse_crowded(&self, place: &Place, need: Len, added: Len) -> Result<()> {
+        let Some(room) = place.store.room()? else { return Ok(()) };
+        let shared = self.kind() == DevKind::File && self.identity().device == room.device;
+        let all = if shared { need.get().saturating_add(added.get()) } else { need.get() };
+        if room.free.get() >= all {
+            return Ok(());
+        }
+        let why = format!(
+            "No space left: the journal needs {} and the image {} more, {} are free",
+            Human(need),
+            Human(if shared { added } else { Len::ZERO }),
+            Human(room.free)
+        );
+        let source = std::io::Error::new(std::io::ErrorKind::StorageFull, why);
+        Err(Error::File { op: "reserve", path: place.path.clone(), source })
     }
 
     fn undo_place(&self, options: &CommitOptions) -> Result<Option<Place>> {
@@ -228,9 +255,9 @@ impl Image {
         about: &str,
         cx: &Cx<'_>,
     ) -> Result<Receipt> {
-        self.foresee_with(change, undo.as_deref())?;
+        let steps = self.foresee_with(change, undo.as_deref())?;
         let (dev, journal, held) = self.writable()?;
-        let done = commit(Job { dev, journal, undo, about }, change, cx);
+        let done = commit(Job { dev, journal, undo, about }, change, &steps, cx);
         drop(held);
         self.named.iter_mut().for_each(Named::look_again);
         done
@@ -312,6 +339,10 @@ impl Image {
     }
 }
 
+fn no_space(op: &'static str, span: Span) -> Error {
+    Error::Io { op, span, source: rustix::io::Errno::NOSPC.into() }
+}
+
 fn no_place() -> Error {
     Error::Refused {
         what: "a block device has no place beside it for the journal".to_owned(),
@@ -365,13 +396,16 @@ impl Pending {
     ///
     /// # Errors
     /// Where journal or image cannot be read, or the change does not fit into the memory allowed.
-    pub fn view<'i>(&self, image: &'i Image, limits: &Limits) -> Result<Overlay<'i>> {
-        let mut view = Overlay::new(&*image.dev, limits);
-        let Some((journal, way)) = &self.0 else { return Ok(view) };
+    pub fn view<'i>(&'i self, image: &'i Image, limits: &Limits) -> Result<Overlay<'i>> {
+        let Some((journal, way)) = &self.0 else { return Ok(Overlay::new(&*image.dev, limits)) };
+        let mut view = Overlay::with_beside(&*image.dev, &*journal.dev, limits);
         match way {
             Way::Forward => {
                 for record in journal.home() {
-                    view.write_at(record.span.start(), &journal.bytes(record)?)?;
+                    match record.what {
+                        What::HomeZero => view.zero(record.span)?,
+                        _ => view.show(record.span, record.bytes.start())?,
+                    }
                 }
                 view.resize(journal.head.new_len)?;
             }

@@ -9,14 +9,16 @@
 //!
 //! 1. A journal without a valid commit record is void: whoever wrote it has not touched the image yet.
 //! 2. Records are ascending, disjoint and at most 1 MiB long. Home lies inside both lengths, fresh inside the new one.
-//! 3. Home carries its new bytes (or says zeros) and the checksums of the old sectors; fresh carries the digest and the
-//!    checksums of its new bytes. What fresh replaces inside the old length read as zero, so that undoing it is zeroing.
+//! 3. Home carries its new bytes (or says zeros) and the checksums of the old sectors; fresh carries the digest and,
+//!    inside the old length, the checksums of its new bytes. What it replaces there read as zero, so that undoing it is
+//!    zeroing; behind the old end undoing it is cutting, whatever lies there.
 //! 4. Everything read back is bounded by the length of the file and by the memory allowed, then checked against 2.
 //!
 //! An undo file is the journal of the way back, under another magic: its old bytes are those of the finished change.
 
 pub(crate) mod layout;
 mod read;
+pub(crate) mod space;
 mod write;
 
 pub(crate) use read::{Found, Journal};

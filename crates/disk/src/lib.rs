@@ -24,12 +24,12 @@ pub mod view;
 
 pub use change::{Change, Data, Move, Write};
 pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
-pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Owner, Place, Store};
+pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Owner, Place, Room, Store};
 pub use error::{Error, Result};
 pub use extent::{Extent, ExtentKind, ExtentMap};
-pub use image::{CommitOptions, Image, OpenOptions, Outcome, Pending, Receipt};
+pub use image::{CommitOptions, Foreseen, Image, OpenOptions, Outcome, Pending, Receipt};
 pub use linear::{Linear, Stripes};
 pub use mem::{MemDev, MemDisk, Sparse};
 pub use overlay::Overlay;
-pub use traits::{Disk, ReadAt, read_record, read_vec, write_record};
+pub use traits::{Disk, ReadAt, copy_up, read_record, read_vec, write_record};
 pub use view::{Limited, Slice};

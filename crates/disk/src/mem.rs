@@ -229,9 +229,15 @@ impl MemDisk {
         if self.bytes.len != change.old_len {
             return Err(Error::OutOfBounds { span: Span::whole(change.old_len), len: self.bytes.len });
         }
+        let old = self.bytes.clone();
         self.bytes.set_len(change.old_len.max(change.new_len));
-        for one in &change.moves {
-            self.copy(one.from, one.to)?;
+        for one in change.moves.iter().chain(&change.carried) {
+            for part in one.from.chunks(Len::new(PAGE)) {
+                let mut buf = vec![0; part.len().to_usize()];
+                old.read_at(part.start(), &mut buf)?;
+                let ahead = part.start().since(one.from.start()).unwrap_or_default();
+                Disk::write_at(self, one.to.checked_add(ahead).unwrap_or(one.to), &buf)?;
+            }
         }
         for write in change.fresh.iter().chain(&change.home) {
             match &write.data {

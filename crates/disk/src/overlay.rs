@@ -6,16 +6,16 @@
 //!    Of a page and a span that cover the same sector, the page wins; a span that is staged later clears the page.
 //! 4. What lies behind the base's end is fresh by itself; inside it, only what was marked.
 
+mod emit;
+
 use crate::traits::{bounded, within};
-use crate::{Budget, Change, Data, Disk, Error, ExtentKind, ExtentMap, Limits, Move, ReadAt, Result, Write};
-use ondisk::num::{round_down, round_up, to_u64, to_usize};
+use crate::{Budget, Disk, Error, ExtentKind, ExtentMap, Limits, ReadAt, Result};
+use ondisk::num::{round_down, round_up, to_usize};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::BTreeMap;
 
 const SECTOR: u64 = 512;
 const PAGE: u64 = 4096;
-/// A write of the change is at most this long, so that the journal's records stay small.
-const WRITE_MAX: usize = 1 << 20;
 
 /// Eight sectors, of which some are staged.
 struct Page {
@@ -29,11 +29,14 @@ enum Run {
     Zero,
     /// The bytes of the base from here on.
     Copy(Offset),
+    /// The bytes of what lies beside the base from here on.
+    Beside(Offset),
 }
 
 /// Staged bytes over `base`.
 pub struct Overlay<'b> {
     base: &'b dyn ReadAt,
+    beside: Option<&'b dyn ReadAt>,
     len: Len,
     pages: BTreeMap<u64, Page>,
     /// Start → (end, run); disjoint, ascending.
@@ -48,12 +51,24 @@ impl<'b> Overlay<'b> {
     pub fn new(base: &'b dyn ReadAt, limits: &Limits) -> Self {
         Self {
             base,
+            beside: None,
             len: base.len(),
             pages: BTreeMap::new(),
             runs: BTreeMap::new(),
             fresh: SpanSet::new(),
             budget: limits.budget("the staged change"),
         }
+    }
+
+    /// As [`Overlay::new`], with bytes of `beside` to be shown.
+    pub(crate) fn with_beside(base: &'b dyn ReadAt, beside: &'b dyn ReadAt, limits: &Limits) -> Self {
+        Self { beside: Some(beside), ..Self::new(base, limits) }
+    }
+
+    /// Stages for `span` what lies beside the base from `at` on, without loading it.
+    pub(crate) fn show(&mut self, span: Span, at: Offset) -> Result<()> {
+        within(span, self.len)?;
+        self.stage_run(span, Run::Beside(at))
     }
 
     /// Whether nothing is staged.
@@ -105,6 +120,11 @@ impl<'b> Overlay<'b> {
         if stored.is_empty() { Ok(()) } else { self.base.read_at(at, stored) }
     }
 
+    fn read_beside(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
+        let nothing = || Error::OutOfBounds { span: Span::default(), len: Len::ZERO };
+        self.beside.ok_or_else(nothing)?.read_at(at, buf)
+    }
+
     fn read_background(&self, within: Span, buf: &mut [u8]) -> Result<()> {
         let mut rest = buf;
         for (part, run) in self.background(within) {
@@ -112,6 +132,7 @@ impl<'b> Overlay<'b> {
             match run {
                 Some(Run::Zero) => head.fill(0),
                 Some(Run::Copy(from)) => self.read_base(from, head)?,
+                Some(Run::Beside(at)) => self.read_beside(at, head)?,
                 None => self.read_base(part.start(), head)?,
             }
             rest = tail;
@@ -199,139 +220,37 @@ impl<'b> Overlay<'b> {
         self.write_through(head, run)?;
         self.write_through(tail, run_tail)?;
         self.unstage(inner);
-        self.runs.insert(inner.start(), (inner.end(), run_inner));
+        self.insert_run(inner, run_inner);
         Ok(())
+    }
+
+    /// Runs that go on in each other become one: a partition that moves is copied in many pieces.
+    fn insert_run(&mut self, span: Span, run: Run) {
+        let (mut start, mut end, mut run) = (span.start(), span.end(), run);
+        if let Some(&(next_end, next)) = self.runs.get(&end)
+            && run.advanced(span.len()) == next
+        {
+            self.runs.remove(&end);
+            end = next_end;
+        }
+        if let Some((&before, &(before_end, old))) = self.runs.range(..start).next_back()
+            && before_end == start
+            && old.advanced(start.since(before).unwrap_or_default()) == run
+        {
+            (start, run) = (before, old);
+        }
+        self.runs.insert(start, (end, run));
     }
 
     fn write_through(&mut self, span: Span, run: Run) -> Result<()> {
         for part in span.chunks(Len::new(PAGE)) {
             let mut buf = vec![0; part.len().to_usize()];
-            if let Run::Copy(from) = run.advanced(part.start().since(span.start()).unwrap_or_default()) {
-                self.read_base(from, &mut buf)?;
+            match run.advanced(part.start().since(span.start()).unwrap_or_default()) {
+                Run::Zero => {}
+                Run::Copy(from) => self.read_base(from, &mut buf)?,
+                Run::Beside(at) => self.read_beside(at, &mut buf)?,
             }
             self.write_at(part.start(), &buf)?;
-        }
-        Ok(())
-    }
-
-    /// The staged bytes as a change of the base.
-    ///
-    /// Home bytes that equal the base's are left out, and so are zeros where the base is known to read as zero.
-    ///
-    /// # Errors
-    /// Where the base cannot be read, or bytes that must be carried do not fit into the memory allowed.
-    pub fn into_change(mut self) -> Result<Change> {
-        let beyond = Span::between(self.base.len().end(), self.len.end());
-        self.fresh.extend(beyond);
-        let mut change = Change { old_len: self.base.len(), new_len: self.len, ..Change::default() };
-        self.change_of_runs(&mut change)?;
-        self.change_of_pages(&mut change)?;
-        change.fresh.sort_by_key(|write| write.at);
-        change.home.sort_by_key(|write| write.at);
-        change.moves.sort_by_key(|one| one.to);
-        Ok(change)
-    }
-
-    /// Gives pages up as their bytes go into the change: they never lie in memory twice.
-    fn change_of_pages(&mut self, change: &mut Change) -> Result<()> {
-        for span in self.staged(Span::whole(self.len)) {
-            for part in self.fresh.intersect(span).collect::<Vec<_>>() {
-                self.emit(part, &mut change.fresh)?;
-            }
-            for part in self.fresh.gaps(span).collect::<Vec<_>>() {
-                self.emit_changed(part, &mut change.home)?;
-            }
-            self.unstage(span);
-        }
-        Ok(())
-    }
-
-    fn change_of_runs(&self, change: &mut Change) -> Result<()> {
-        for (&start, &(end, run)) in &self.runs {
-            let Some(span) = Span::between(start, end.min(self.len.end())) else { continue };
-            let staged: SpanSet = self.staged(span).into_iter().collect();
-            for part in staged.gaps(span).collect::<Vec<_>>() {
-                let run = run.advanced(part.start().since(start).unwrap_or_default());
-                match run {
-                    Run::Zero => self.emit_zeros(part, change)?,
-                    Run::Copy(from) => self.emit_copy(part, from, change)?,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn emit_zeros(&self, span: Span, change: &mut Change) -> Result<()> {
-        for data in self.base_extents(span)?.data() {
-            let write = |part: Span| Write { at: part.start(), data: Data::Zero(part.len()) };
-            change.fresh.extend(self.fresh.intersect(data).map(write));
-            change.home.extend(self.fresh.gaps(data).map(write));
-        }
-        Ok(())
-    }
-
-    /// What copies zeros is a zero.
-    fn emit_copy(&self, span: Span, from: Offset, change: &mut Change) -> Result<()> {
-        let source = Span::new(from, span.len()).unwrap_or_default();
-        for extent in self.base_extents(source)?.rebased(from, span.start()).iter() {
-            if extent.kind.reads_zero() {
-                self.emit_zeros(extent.span, change)?;
-            } else {
-                let ahead = extent.span.start().since(span.start()).unwrap_or_default();
-                self.emit_moves(extent.span, from.checked_add(ahead).unwrap_or(from), change)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A copy stays a move where its target is fresh and its source stays as it is until the commit; else its bytes
-    /// are carried.
-    fn emit_moves(&self, span: Span, from: Offset, change: &mut Change) -> Result<()> {
-        let source_of = |part: Span| {
-            let ahead = part.start().since(span.start())?;
-            Span::new(from.checked_add(ahead)?, part.len())
-        };
-        for part in self.fresh.intersect(span).collect::<Vec<_>>() {
-            match source_of(part) {
-                Some(source) if !self.fresh.overlaps(source) => {
-                    change.moves.push(Move { from: source, to: part.start() });
-                }
-                _ => self.emit(part, &mut change.fresh)?,
-            }
-        }
-        for part in self.fresh.gaps(span).collect::<Vec<_>>() {
-            self.emit_changed(part, &mut change.home)?;
-        }
-        Ok(())
-    }
-
-    fn emit(&self, span: Span, into: &mut Vec<Write>) -> Result<()> {
-        for part in span.chunks(Len::new(to_u64(WRITE_MAX))) {
-            self.budget.take(part.len())?;
-            let mut bytes = vec![0; part.len().to_usize()];
-            self.read_at(part.start(), &mut bytes)?;
-            into.push(Write { at: part.start(), data: Data::Bytes(bytes) });
-        }
-        Ok(())
-    }
-
-    /// As [`Self::emit`], without the sectors that already hold those bytes.
-    fn emit_changed(&self, span: Span, into: &mut Vec<Write>) -> Result<()> {
-        for part in span.chunks(Len::new(to_u64(WRITE_MAX))) {
-            let (mut new, mut old) = (vec![0; part.len().to_usize()], vec![0; part.len().to_usize()]);
-            self.read_at(part.start(), &mut new)?;
-            self.read_base(part.start(), &mut old)?;
-            let mut changed = SpanSet::new();
-            for sector in part.chunks(Len::new(SECTOR)) {
-                if slice(&new, sector, part.start()) != slice(&old, sector, part.start()) {
-                    changed.insert(sector);
-                }
-            }
-            for run in changed.iter() {
-                self.budget.take(run.len())?;
-                let bytes = slice(&new, run, part.start()).to_vec();
-                into.push(Write { at: run.start(), data: Data::Bytes(bytes) });
-            }
         }
         Ok(())
     }
@@ -343,6 +262,7 @@ impl Run {
         match self {
             Self::Zero => Self::Zero,
             Self::Copy(from) => Self::Copy(from.checked_add(by).unwrap_or(from)),
+            Self::Beside(at) => Self::Beside(at.checked_add(by).unwrap_or(at)),
         }
     }
 }
@@ -376,6 +296,7 @@ impl ReadAt for Overlay<'_> {
                     let source = Span::new(from, part.len()).unwrap_or_default();
                     under.append(&self.base_extents(source)?.rebased(from, part.start()));
                 }
+                Some(Run::Beside(_)) => under.push(part, ExtentKind::Data),
                 None => under.append(&self.base_extents(part)?),
             }
         }

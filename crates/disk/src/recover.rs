@@ -9,7 +9,7 @@
 //! 5. All writes are absolute, so that recovery may itself be interrupted and run again.
 
 use crate::journal::{Found, Journal, Record, Role, What, sectors, sum};
-use crate::{Cx, Dev, Error, Limits, Outcome, Place, ReadAt, Result};
+use crate::{Cx, Dev, Error, Limits, Outcome, Place, ReadAt, Result, Total};
 use ondisk::{Len, Span, SpanSet};
 
 /// Where recovery goes.
@@ -43,7 +43,7 @@ pub(crate) fn recover(dev: &mut dyn Dev, place: &mut Place, cx: &Cx<'_>) -> Resu
     let unfinished = |e| Error::Unfinished { source: Box::new(e) };
     match way {
         Way::Forward => {
-            redo(dev, &journal).and_then(|()| verify(dev, &journal)).map_err(unfinished)?;
+            redo(dev, &journal, cx).and_then(|()| verify(dev, &journal, cx)).map_err(unfinished)?;
             place.remove().map_err(unfinished)?;
             Ok(Outcome::RolledForward)
         }
@@ -161,7 +161,8 @@ fn inside(journal: &Journal) -> impl Iterator<Item = &Record> {
 }
 
 /// Step d, from the journal: home writes, the length, a flush.
-pub(crate) fn redo(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
+pub(crate) fn redo(dev: &mut dyn Dev, journal: &Journal, cx: &Cx<'_>) -> Result<()> {
+    let task = cx.progress.task("write", Total::Bytes(journal.home_len()));
     // From the end: backups before what they back up.
     for record in journal.home().rev() {
         if record.what == What::HomeZero {
@@ -169,6 +170,7 @@ pub(crate) fn redo(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
         } else {
             dev.write_at(record.span.start(), &journal.bytes(record)?)?;
         }
+        task.advance(record.span.len().get());
     }
     if dev.len() != journal.head.new_len {
         dev.set_len(journal.head.new_len)?;
@@ -182,7 +184,8 @@ const NEAR: Len = Len::kib(64);
 const WINDOW: Len = Len::mib(2);
 
 /// Reads the home ranges back from the medium. A medium is slow at many small reads and fast at a few long ones.
-pub(crate) fn verify(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
+pub(crate) fn verify(dev: &mut dyn Dev, journal: &Journal, cx: &Cx<'_>) -> Result<()> {
+    let task = cx.progress.task("read back", Total::Bytes(journal.home_len()));
     let mut windows: Vec<(Span, Vec<&Record>)> = Vec::new();
     for record in journal.home() {
         match windows.last_mut() {
@@ -205,6 +208,7 @@ pub(crate) fn verify(dev: &mut dyn Dev, journal: &Journal) -> Result<()> {
                 let source = std::io::Error::other("the bytes read back are not those written");
                 return Err(Error::Io { op: "verify", span: record.span, source });
             }
+            task.advance(record.span.len().get());
         }
     }
     Ok(())

@@ -123,6 +123,24 @@ pub fn within(span: Span, len: Len) -> Result<()> {
     if Span::whole(len).contains(span) { Ok(()) } else { Err(Error::OutOfBounds { span, len }) }
 }
 
+/// Copies `from` up by `by` bytes, where the source may overlap the target: piece by piece from the end, so that what a
+/// piece overwrites has been copied before.
+///
+/// # Errors
+/// As [`Disk::copy`].
+pub fn copy_up(disk: &mut (impl Disk + ?Sized), from: Span, by: Len) -> Result<()> {
+    let outside = Error::OutOfBounds { span: from, len: disk.len() };
+    let mut rest = if by.is_zero() { Span::default() } else { from };
+    while !rest.is_empty() {
+        let start = rest.end().checked_sub(rest.len().min(by)).unwrap_or(rest.start());
+        let piece = Span::between(start, rest.end()).unwrap_or(rest);
+        let Some(to) = start.checked_add(by) else { return Err(outside) };
+        disk.copy(piece, to)?;
+        rest = Span::between(rest.start(), start).unwrap_or_default();
+    }
+    Ok(())
+}
+
 /// Reads a range into new memory, bounded by the limits and by the length of the disk.
 ///
 /// # Errors

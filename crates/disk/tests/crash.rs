@@ -62,6 +62,20 @@ fn scenarios() -> Vec<(&'static str, Sparse, Change)> {
         home: vec![write(3, 0, 512)],
         ..change(len, 70 * KIB)
     };
+    // A partition that moves by less than its length, and one in front of it that moves along.
+    let shift = {
+        let base = base(len, hole);
+        let mut overlay = Overlay::new(&base, &Limits::default());
+        overlay.resize(Len::new(75 * KIB)).unwrap();
+        disk::copy_up(&mut overlay, span(36 * KIB, 28 * KIB), Len::new(11 * KIB)).unwrap();
+        disk::copy_up(&mut overlay, span(10 * KIB, 24 * KIB), Len::new(11 * KIB)).unwrap();
+        overlay.discard(span(10 * KIB, 11 * KIB)).unwrap();
+        overlay.mark_fresh(span(12 * KIB, 8 * KIB)).unwrap();
+        overlay.write_at(Offset::new(13 * KIB), &bytes(7, 3 * KIB)).unwrap();
+        let change = overlay.into_change().unwrap();
+        assert!(!change.carried.is_empty() && !change.moves.is_empty());
+        change
+    };
     let odd = Change {
         fresh: vec![write(1, 10_100, 1000)],
         home: vec![write(2, 9728, 372), write(3, 512, 512)],
@@ -76,6 +90,7 @@ fn scenarios() -> Vec<(&'static str, Sparse, Change)> {
         ("inside, with a move", base(len, hole), inside),
         ("shrink", base(len, hole), shrink),
         ("over garbage", base(len, hole), garbage),
+        ("overlapping moves", base(len, hole), shift),
         ("odd lengths", base(10_100, span(2048, 2048)), odd),
     ]
 }

@@ -65,6 +65,12 @@ fn step(rng: &mut Rng, overlay: &mut Overlay<'_>, model: &mut Model) {
                 model.fresh.insert(span(to, size));
             }
         }
+        7 if rng.below(2) == 0 => {
+            // Up to here source and target may overlap.
+            let by = rng.below((len - start - size + 1) as u64) as usize / 512 * 512;
+            disk::copy_up(overlay, span(start, size), Len::new(by as u64)).unwrap();
+            model.bytes.copy_within(start..start + size, start + by);
+        }
         7 => {
             let new = 2000 + rng.below(60_000) as usize;
             overlay.resize(Len::new(new as u64)).unwrap();
@@ -112,7 +118,8 @@ fn check_change(change: &Change, base: &Sparse, model: &Model) {
         targets.insert(target);
         early.insert(target);
     }
-    for target in change.home.iter().map(disk::Write::span) {
+    let carried = change.carried.iter().map(disk::Move::target);
+    for target in change.home.iter().map(disk::Write::span).chain(carried) {
         assert!(!targets.overlaps(target), "{target} is written twice");
         assert!(Span::whole(change.old_len).contains(target), "{target} is home but beyond the old end");
         targets.insert(target);
@@ -125,7 +132,7 @@ fn check_change(change: &Change, base: &Sparse, model: &Model) {
 
 #[test]
 fn overlay_agrees_with_bytes() {
-    let mut moves = 0;
+    let (mut moves, mut carried, mut over_itself) = (0, 0, 0);
     for seed in 0..3000 {
         let mut rng = Rng::new(seed);
         let (base, bytes) = base(&mut rng);
@@ -137,9 +144,11 @@ fn overlay_agrees_with_bytes() {
         }
         let change = overlay.into_change().unwrap();
         moves += change.moves.len();
+        carried += change.carried.len();
+        over_itself += change.carried.iter().filter(|one| one.from.intersect(one.target()).is_some()).count();
         check_change(&change, &base, &model);
     }
-    assert!(moves > 100, "moves must occur: {moves}");
+    assert!(moves > 100 && carried > 100 && over_itself > 20, "{moves} {carried} {over_itself}");
 }
 
 #[test]

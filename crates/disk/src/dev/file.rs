@@ -1,6 +1,6 @@
 //! Real files, block devices and folders: the only user of the system's file calls.
 
-use super::{Dev, DevKind, Identity, Store};
+use super::{Dev, DevKind, Identity, Room, Store};
 use crate::traits::{bounded, within};
 use crate::{Error, ExtentKind, ExtentMap, ReadAt, Result};
 use ondisk::num::{round_down, round_up};
@@ -320,6 +320,14 @@ impl Store for Folder {
             what: format!("no file can be made in {:?}: {}", self.path, io::Error::from(why)),
             help: Some("let the journal lie elsewhere with --journal PATH".to_owned()),
         })
+    }
+
+    fn room(&self) -> Result<Option<Room>> {
+        let failed =
+            |source: Errno| Error::File { op: "statfs", path: self.path.clone(), source: source.into() };
+        let stat = fs::fstatvfs(&self.dir).map_err(failed)?;
+        let device = fs::fstat(&self.dir).map_err(failed)?.st_dev;
+        Ok(Some(Room { device, free: Len::new(stat.f_bavail.saturating_mul(stat.f_frsize)) }))
     }
 
     fn open(&self, name: &OsStr) -> Result<Option<Box<dyn Dev>>> {

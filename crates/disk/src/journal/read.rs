@@ -68,6 +68,11 @@ impl Journal {
         self.records.iter().filter(|record| record.what == What::Fresh)
     }
 
+    /// Bytes that are overwritten.
+    pub fn home_len(&self) -> Len {
+        Len::new(self.home().map(|record| record.span.len().get()).fold(0, u64::saturating_add))
+    }
+
     pub fn home(&self) -> impl DoubleEndedIterator<Item = &Record> {
         self.records.iter().filter(|record| matches!(record.what, What::Home | What::HomeZero))
     }
@@ -172,9 +177,10 @@ fn record(entry: &Entry, role: Role, head: &Head, at: Offset) -> Result<Record> 
         return Err(bad("has a record outside the image"));
     }
     let bytes = if matches!(what, What::Home | What::Tail) { span.len() } else { Len::ZERO };
-    let sums = if what == What::Tail { Len::ZERO } else { Len::new(sector_count(span).saturating_mul(4)) };
+    let cut_off = what == What::Fresh && span.start() >= head.old_len.end();
+    let sums = if cut_off || what == What::Tail { 0 } else { sector_count(span).saturating_mul(4) };
     let bytes = Span::new(at, bytes).ok_or_else(|| bad("is too long"))?;
-    let sums = Span::new(bytes.end(), sums).ok_or_else(|| bad("is too long"))?;
+    let sums = Span::new(bytes.end(), Len::new(sums)).ok_or_else(|| bad("is too long"))?;
     Ok(Record { what, span, bytes, sums, digest: entry.digest })
 }
 

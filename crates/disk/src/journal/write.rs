@@ -54,7 +54,8 @@ impl Writer {
 
     /// A fresh range and what will be there.
     pub fn fresh(&mut self, span: Span, new: &[u8]) -> Result<()> {
-        self.record(What::Fresh, span, &[], new, blake3::hash(new).into())
+        let summed = if span.start() < self.head.old_len.end() { new } else { &[] };
+        self.record(What::Fresh, span, &[], summed, blake3::hash(new).into())
     }
 
     /// A home range, what will be there, and what is there.

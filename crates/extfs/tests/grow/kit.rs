@@ -76,10 +76,13 @@ fn unreferenced(dev: &FileDev, span: Span) {
 fn put(change: &Change, image: &Path) {
     let file = File::options().read(true).write(true).open(image).unwrap();
     file.set_len(change.new_len.get()).unwrap();
-    for one in &change.moves {
+    let copies = change.moves.iter().chain(&change.carried).map(|one| {
         let mut buf = vec![0; one.from.len().to_usize()];
         file.read_exact_at(&mut buf, one.from.start().get()).unwrap();
-        file.write_all_at(&buf, one.to.get()).unwrap();
+        (one.to, buf)
+    });
+    for (to, buf) in copies.collect::<Vec<_>>() {
+        file.write_all_at(&buf, to.get()).unwrap();
     }
     for write in change.fresh.iter().chain(&change.home) {
         match &write.data {

@@ -1,7 +1,7 @@
 //! Files as the kernel shows them, and as the medium holds them.
 
 use super::Shared;
-use disk::{Dev, DevKind, Error, ExtentMap, Identity, ReadAt, Result, Sparse, Store};
+use disk::{Dev, DevKind, Error, ExtentMap, Identity, ReadAt, Result, Room, Sparse, Store};
 use ondisk::num::round_down;
 use ondisk::{Len, Offset, Span};
 use std::collections::{BTreeMap, BTreeSet};
@@ -428,6 +428,10 @@ impl Store for SimStore {
 
     fn may_create(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn room(&self) -> Result<Option<Room>> {
+        Ok(None)
     }
 
     fn open(&self, name: &OsStr) -> Result<Option<Box<dyn Dev>>> {
