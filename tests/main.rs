@@ -21,6 +21,7 @@ mod in_use;
 mod kit;
 mod layouts;
 mod memory;
+mod moves;
 mod read_only;
 mod refused;
 mod surroundings;

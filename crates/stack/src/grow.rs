@@ -45,6 +45,8 @@ pub struct Request {
     pub place: Place,
     /// How deep it goes.
     pub depth: Depth,
+    /// Whether what lies behind the volume moves to the end of the disk, whatever it is.
+    pub move_behind: bool,
     /// Whether everything is checked before and after, and not only what the change relies on.
     pub full_check: bool,
     /// What boot loaders rely on.
@@ -119,7 +121,8 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
         if request.full_check {
             check::volume(&old, &layout, &target.id, check::Scope::Full, cx)?;
         }
-        let cleared = volume::make_way(&mut disk, &layout, &target.carrier, cx, &mut log)?;
+        let cleared =
+            volume::make_way(&mut disk, &layout, &target.carrier, request.move_behind, cx, &mut log)?;
         volume::grow(&mut disk, cleared.as_ref().unwrap_or(&layout), &target, request, cx, &mut log)?;
         grown = Some(target);
     }

@@ -28,11 +28,12 @@ pub fn filesystem(layout: &Layout, place: &Place) -> Result<VolumeId> {
 }
 
 /// The volume that `grow` means on a disk that will be `disk_len` bytes long: what `place` names, else the root
-/// filesystem if it can grow, else the last volume that can. Partitions come before logical volumes only by their place.
+/// filesystem if it can grow, else the last volume that can, where with `moving` anything that lies behind may move.
+/// Partitions come before logical volumes only by their place.
 ///
 /// # Errors
 /// As [`filesystem`], and where nothing can grow.
-pub fn growable(layout: &Layout, place: &Place, disk_len: Len) -> Result<VolumeId> {
+pub fn growable(layout: &Layout, place: &Place, disk_len: Len, moving: bool) -> Result<VolumeId> {
     if *place != Place::Auto {
         return named(layout, place);
     }
@@ -41,7 +42,7 @@ pub fn growable(layout: &Layout, place: &Place, disk_len: Len) -> Result<VolumeI
         // A disk that holds nothing has nobody to ask: it just becomes larger.
         let bare = volume.id == VolumeId::Whole && volume.content == Content::Empty;
         let grows = bare || matches!(volume.content, Content::Ext | Content::Foreign(_));
-        if grows && !room(layout, &volume.id, disk_len)?.is_empty() {
+        if grows && !room(layout, &volume.id, disk_len, moving)?.is_empty() {
             able.push(volume);
         }
     }
@@ -111,14 +112,19 @@ fn is_root(volume: &Volume) -> bool {
 }
 
 /// What holds a volume and could become longer: nothing lies between it and the end of a disk of `disk_len` bytes but
-/// what can be moved.
-pub(crate) fn room<'l>(layout: &'l Layout, id: &VolumeId, disk_len: Len) -> Result<Vec<&'l Volume>> {
+/// what can be moved; with `moving` that is anything.
+pub(crate) fn room<'l>(
+    layout: &'l Layout,
+    id: &VolumeId,
+    disk_len: Len,
+    moving: bool,
+) -> Result<Vec<&'l Volume>> {
     let mut able = Vec::new();
     for carrier in layout.carriers(id) {
         let has_room = match (&layout.table, &carrier.id) {
             (Some(table), VolumeId::Partition(number)) => {
                 let behind = table.limit(*number, disk_len)?.behind;
-                behind.is_none() || way::can_be_made(layout, *number)
+                behind.is_none() || way::can_be_made(layout, *number, moving)
             }
             (None, VolumeId::Whole) => true,
             _ => false,

@@ -132,6 +132,7 @@ impl Guest {
             size: format!("+{}M", self.3).parse().unwrap(),
             place: Place::Auto,
             depth: Depth::Filesystem,
+            move_behind: false,
             full_check: true,
             boot: BootNeeds::default(),
         };

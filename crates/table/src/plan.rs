@@ -84,11 +84,31 @@ impl Plan {
     /// # Errors
     /// Where the disk cannot be written, or is not as long as planned.
     pub fn apply(self, disk: &mut dyn Disk) -> Result<()> {
-        for write in self.fresh {
+        self.clear_old(disk)?;
+        self.write_new(disk)
+    }
+
+    /// Clears what the present table leaves behind. Partitions that move may come to lie there: they are copied after
+    /// this, and before [`Plan::write_new`].
+    ///
+    /// # Errors
+    /// As [`Plan::apply`].
+    pub fn clear_old(&self, disk: &mut dyn Disk) -> Result<()> {
+        let cleared = self.home.iter().filter(|write| matches!(write.data, Data::Zero(_)));
+        cleared.map(Write::span).try_for_each(|span| disk.zero(span))
+    }
+
+    /// Writes the new table, behind [`Plan::clear_old`].
+    ///
+    /// # Errors
+    /// As [`Plan::apply`].
+    pub fn write_new(&self, disk: &mut dyn Disk) -> Result<()> {
+        for write in &self.fresh {
             disk.mark_fresh(write.span())?;
-            put(disk, &write)?;
+            put(disk, write)?;
         }
-        self.home.iter().try_for_each(|write| put(disk, write))
+        let written = self.home.iter().filter(|write| !matches!(write.data, Data::Zero(_)));
+        written.into_iter().try_for_each(|write| put(disk, write))
     }
 
     /// Adds bytes of the table's own, where they differ from what is there.

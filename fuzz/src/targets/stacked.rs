@@ -18,6 +18,7 @@ pub fn grow(case: Case<'_>) {
     let source = Source { file: &case.disk, format: format_of(case.base), parent: None, fixed_len: false };
     let more = [512, 1 << 20, 9 << 20, 300 << 20];
     let request = Request {
+        move_behind: case.knob & 8 != 0,
         size: SizeSpec::Plus(Len::new(more[usize::from(case.knob & 3)])),
         place: Place::Auto,
         depth: if case.knob & 0xc0 == 0xc0 { Depth::Partition } else { Depth::Filesystem },

@@ -97,6 +97,10 @@ pub struct Grow {
     /// Which filesystem.
     #[command(flatten)]
     pub at: Where,
+    /// Move the partitions behind the one that grows to the end of the disk, whatever they hold. Without it only swap
+    /// and an extended partition's end are moved
+    #[arg(long = "move", conflicts_with = "disk_only")]
+    pub move_behind: bool,
     /// Leave the partition table as it is
     #[arg(long, conflicts_with_all = ["no_fs", "partition"])]
     pub disk_only: bool,

@@ -1,12 +1,11 @@
 //! `grow IMAGE SIZE`: the container, the partition and the filesystem grow together.
 
 use crate::args::Grow;
-use crate::cmd::commit;
+use crate::cmd::{Committed, commit};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
 use crate::render::Table;
-use disk::Receipt;
 use grub::Boot;
 use ondisk::Len;
 use ondisk::size::Human;
@@ -32,6 +31,7 @@ pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Fai
             (_, true) => Depth::Partition,
             _ => Depth::Filesystem,
         },
+        move_behind: args.move_behind,
         full_check: args.change.check,
         boot: needs,
     };
@@ -42,8 +42,8 @@ pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Fai
     for note in &grown.notes {
         out.warn(note);
     }
-    let receipt = commit(&mut opened.image, &args.image, &grown.change, &args.change, session)?;
-    show(&grown, receipt.as_ref(), session, out)?;
+    let committed = commit(&mut opened.image, &args.image, &grown.change, &args.change, session)?;
+    show(&grown, &committed, session, out)?;
     Ok(Exit::Done)
 }
 
@@ -57,12 +57,7 @@ fn boot_loaders(source: &Source<'_>, session: &Session) -> Result<(Boot, BootNee
     Ok((boot, needs))
 }
 
-fn show(
-    grown: &Grown,
-    receipt: Option<&Receipt>,
-    session: &Session,
-    out: &mut Output,
-) -> Result<(), Failure> {
+fn show(grown: &Grown, committed: &Committed, session: &Session, out: &mut Output) -> Result<(), Failure> {
     if grown.change.is_empty() {
         out.report("nothing to do: everything has that size already");
     } else if session.globals.dry_run {
@@ -70,9 +65,10 @@ fn show(
             out.line(step);
         }
         out.line(format!(
-            "would write {} to unused places and {} over used ones",
+            "would write {} to unused places and {} over used ones, with a journal of up to {}",
             Human(grown.change.fresh_len()),
-            Human(grown.change.home_len())
+            Human(grown.change.home_len()),
+            Human(committed.journal().unwrap_or_default())
         ));
     } else {
         out.note(grown.steps.join("; "));
@@ -80,7 +76,7 @@ fn show(
             out.table(&sizes(&grown.before, &grown.after));
         }
     }
-    out.document(&document(grown, receipt, session.globals.dry_run))
+    out.document(&document(grown, committed, session.globals.dry_run))
 }
 
 fn sizes(before: &Sizes, after: &Sizes) -> Table {
@@ -99,7 +95,7 @@ fn sizes(before: &Sizes, after: &Sizes) -> Table {
     table
 }
 
-fn document(grown: &Grown, receipt: Option<&Receipt>, dry_run: bool) -> Value {
+fn document(grown: &Grown, committed: &Committed, dry_run: bool) -> Value {
     let side = |sizes: &Sizes| {
         json!({
             "file-size": sizes.file.get(),
@@ -121,7 +117,7 @@ fn document(grown: &Grown, receipt: Option<&Receipt>, dry_run: bool) -> Value {
         "after": side(&grown.after),
         "fresh-bytes": grown.change.fresh_len().get(),
         "home-bytes": grown.change.home_len().get(),
-        "journal-bytes": receipt.map(|receipt| receipt.journal.get()),
-        "flushes": receipt.map(|receipt| receipt.flushes),
+        "journal-bytes": committed.journal().map(Len::get),
+        "flushes": committed.receipt().map(|receipt| receipt.flushes),
     })
 }

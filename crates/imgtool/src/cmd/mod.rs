@@ -17,7 +17,8 @@ use crate::args::{self, Command};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
-use disk::{Change, CommitOptions, Image, Receipt};
+use disk::{Change, CommitOptions, Foreseen, Image, Receipt};
+use ondisk::Len;
 use std::path::Path;
 
 /// Runs a command.
@@ -38,6 +39,34 @@ pub fn run(command: &Command, session: &Session, out: &mut Output) -> Result<Exi
     }
 }
 
+/// What came of a staged change.
+enum Committed {
+    /// There was nothing to do.
+    Nothing,
+    /// Nothing was written; it would need this.
+    Foreseen(Foreseen),
+    /// It is done.
+    Done(Receipt),
+}
+
+impl Committed {
+    fn receipt(&self) -> Option<&Receipt> {
+        match self {
+            Self::Done(receipt) => Some(receipt),
+            _ => None,
+        }
+    }
+
+    /// How long the journal was, or would at most be.
+    fn journal(&self) -> Option<Len> {
+        match self {
+            Self::Nothing => None,
+            Self::Foreseen(foreseen) => Some(foreseen.journal),
+            Self::Done(receipt) => Some(receipt.journal),
+        }
+    }
+}
+
 /// Commits a staged change, unless there is nothing to do or nothing shall be written.
 fn commit(
     image: &mut Image,
@@ -45,16 +74,16 @@ fn commit(
     change: &Change,
     how: &args::Change,
     session: &Session,
-) -> Result<Option<Receipt>, Failure> {
+) -> Result<Committed, Failure> {
     let options = CommitOptions { undo: how.undo.clone(), about: about() };
-    if session.globals.dry_run {
-        image.foresee(change, &options).of(name)?;
+    if change.is_empty() {
+        return Ok(Committed::Nothing);
     }
-    if change.is_empty() || session.globals.dry_run {
-        return Ok(None);
+    if session.globals.dry_run {
+        return image.foresee(change, &options).of(name).map(Committed::Foreseen);
     }
     session.cancel.check().of(name)?;
-    image.commit(change, &options, &session.cx()).of(name).map(Some)
+    image.commit(change, &options, &session.cx()).of(name).map(Committed::Done)
 }
 
 /// The command line, for people who find a journal.

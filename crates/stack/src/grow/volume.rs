@@ -24,7 +24,7 @@ pub(super) struct Target {
 
 /// The volume that takes the space; refused where it cannot.
 pub(super) fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: Len) -> Result<Target> {
-    let id = select::growable(layout, &request.place, new_len)?;
+    let id = select::growable(layout, &request.place, new_len, request.move_behind)?;
     let volume =
         layout.volume(&id).ok_or_else(|| Error::None { why: format!("{id} holds other partitions") })?;
     let refused = |why: &str, help: Option<&str>| Error::Refused {
@@ -41,7 +41,7 @@ pub(super) fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: 
         }
         _ => {}
     }
-    let able = select::room(layout, &id, new_len)?;
+    let able = select::room(layout, &id, new_len, request.move_behind)?;
     let carrier = match able.iter().max_by_key(|one| one.region.start()) {
         Some(carrier) => carrier.id.clone(),
         // Where the disk does not grow, the space may lie in front of the neighbour, or be free in the volume group.
@@ -58,29 +58,28 @@ pub(super) fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: 
             format!("partition {}{swap} lies behind {own}, so it cannot take the new space", next.number);
         return Err(refused(
             &why,
-            Some("choose the last partition with -p, or grow the disk alone with --disk-only"),
+            Some("let --move move what lies behind, or grow the disk alone with --disk-only"),
         ));
     }
     Ok(Target { id, carrier })
 }
 
-/// Moves swap out of the way of a partition; the layout that the disk then has, where anything has moved.
+/// Moves what lies behind a partition out of its way; the layout that the disk then has, where anything has moved.
 pub(super) fn make_way<D: Disk>(
     disk: &mut Container<D>,
     layout: &Layout,
     id: &VolumeId,
+    moving: bool,
     cx: &Cx<'_>,
     log: &mut Log,
 ) -> Result<Option<Layout>> {
     let VolumeId::Partition(number) = *id else { return Ok(None) };
-    if !way::can_be_made(layout, number) {
+    if !way::can_be_made(layout, number, moving) {
         return Ok(None);
     }
-    let steps = way::make(disk, layout, number, &cx.limits)?;
-    if steps.is_empty() {
-        return Ok(None);
-    }
-    log.steps.extend(steps);
+    let Some(way) = way::plan(disk, layout, number, &cx.limits)? else { return Ok(None) };
+    log.steps.extend(way.sentences());
+    way.apply(disk)?;
     discover(disk, cx).map(Some)
 }
 

@@ -5,6 +5,7 @@ use crate::cmd::commit;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
+use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::json;
 
@@ -18,7 +19,7 @@ pub(super) fn run(args: &Replay, session: &Session, out: &mut Output) -> Result<
     let source = opened.source(&opened.image);
     let replayed = stack::replay::stage(&source, &args.at.place(), args.change.check, &session.cx());
     let replayed = replayed.of(&args.image)?;
-    let receipt = commit(&mut opened.image, &args.image, &replayed.change, &args.change, session)?;
+    let committed = commit(&mut opened.image, &args.image, &replayed.change, &args.change, session)?;
     let dry_run = session.globals.dry_run;
     if replayed.change.is_empty() {
         out.report(format!("{}: {}: nothing to do", show(&args.image), replayed.volume));
@@ -34,7 +35,7 @@ pub(super) fn run(args: &Replay, session: &Session, out: &mut Output) -> Result<
         "place": replayed.volume.to_string(),
         "steps": replayed.steps,
         "home-bytes": replayed.change.home_len().get(),
-        "journal-bytes": receipt.map(|receipt| receipt.journal.get()),
+        "journal-bytes": committed.journal().map(Len::get),
     }))?;
     Ok(Exit::Done)
 }
