@@ -185,6 +185,7 @@ pub fn commit(lab: &Lab, image: &Path, change: &Change) {
     let mut cut = load(image);
     let mut fresh = change.clone();
     fresh.home.clear();
+    fresh.carried.clear();
     cut.resize(ondisk::Len::new(change.old_len.get().max(change.new_len.get()))).unwrap();
     fresh.old_len = cut.len();
     cut.apply(&fresh).unwrap();
