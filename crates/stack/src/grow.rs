@@ -121,8 +121,7 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
         if request.full_check {
             check::volume(&old, &layout, &target.id, check::Scope::Full, cx)?;
         }
-        let cleared =
-            volume::make_way(&mut disk, &layout, &target.carrier, request.move_behind, cx, &mut log)?;
+        let cleared = volume::make_way(&mut disk, &layout, &target.carrier, request, cx, &mut log)?;
         volume::grow(&mut disk, cleared.as_ref().unwrap_or(&layout), &target, request, cx, &mut log)?;
         grown = Some(target);
     }

@@ -14,6 +14,7 @@ mod pinned;
 
 use crate::Result;
 use crate::content::Content;
+use crate::grow::BootNeeds;
 use crate::layout::{Layout, VolumeId};
 use disk::{Disk, Limits, ReadAt, copy_up, read_vec};
 use ondisk::size::Human;
@@ -60,13 +61,19 @@ pub(crate) fn can_be_made(layout: &Layout, number: u32, all: bool) -> bool {
 ///
 /// # Errors
 /// Where the table cannot be changed, or something behind the partition is known by its place.
-pub(crate) fn plan(disk: &dyn ReadAt, layout: &Layout, number: u32, limits: &Limits) -> Result<Option<Way>> {
+pub(crate) fn plan(
+    disk: &dyn ReadAt,
+    layout: &Layout,
+    number: u32,
+    boot: &BootNeeds,
+    limits: &Limits,
+) -> Result<Option<Way>> {
     let Some(table) = &layout.table else { return Ok(None) };
     let plan = table::plan_make_way(table, number, disk.len())?;
     if plan.is_empty() {
         return Ok(None);
     }
-    pinned::refuse(disk, layout, table, plan.moved())?;
+    pinned::refuse(disk, layout, table, plan.moved(), boot)?;
     let mut loads = Vec::new();
     let mut says = Vec::new();
     for one in plan.moved() {

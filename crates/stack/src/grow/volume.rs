@@ -69,15 +69,15 @@ pub(super) fn make_way<D: Disk>(
     disk: &mut Container<D>,
     layout: &Layout,
     id: &VolumeId,
-    moving: bool,
+    request: &Request,
     cx: &Cx<'_>,
     log: &mut Log,
 ) -> Result<Option<Layout>> {
     let VolumeId::Partition(number) = *id else { return Ok(None) };
-    if !way::can_be_made(layout, number, moving) {
+    if !way::can_be_made(layout, number, request.move_behind) {
         return Ok(None);
     }
-    let Some(way) = way::plan(disk, layout, number, &cx.limits)? else { return Ok(None) };
+    let Some(way) = way::plan(disk, layout, number, &request.boot, &cx.limits)? else { return Ok(None) };
     log.steps.extend(way.sentences());
     way.apply(disk)?;
     discover(disk, cx).map(Some)

@@ -38,34 +38,10 @@ pub struct BootSector {
 /// The end of a boot sector.
 pub const BOOT_SIGNATURE: u16 = 0xaa55;
 
-/// What GRUB's and LILO's code in sector 0 says of the place of the rest.
-#[derive(Clone, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-pub struct LoaderSector {
-    pub jump: [u8; 6],
-    /// `LILO`, where it is that.
-    pub lilo: [u8; 4],
-    pub code_a: [u8; 52],
-    /// GRUB 0.9x: the version of the interface, 3.2.
-    pub legacy_version: [u8; 2],
-    pub code_b: [u8; 4],
-    /// GRUB 0.9x: the first sector of the next stage.
-    pub legacy_stage2_sector: U32,
-    pub code_c: [u8; 20],
-    /// GRUB 2: the first sector of the core image.
-    pub kernel_sector: U64,
-    pub rest: [u8; 412],
-}
-
 const _: () = {
     assert!(size_of::<BootSector>() == 512);
     assert!(offset_of!(BootSector, hidden_sectors) == 28);
     assert!(offset_of!(BootSector, ntfs_sectors) == 40);
     assert!(offset_of!(BootSector, backup) == 50);
     assert!(offset_of!(BootSector, signature) == 510);
-    assert!(size_of::<LoaderSector>() == 512);
-    assert!(offset_of!(LoaderSector, lilo) == 6);
-    assert!(offset_of!(LoaderSector, legacy_version) == 0x3e);
-    assert!(offset_of!(LoaderSector, legacy_stage2_sector) == 0x44);
-    assert!(offset_of!(LoaderSector, kernel_sector) == 0x5c);
 };

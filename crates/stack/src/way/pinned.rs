@@ -1,17 +1,18 @@
 //! What is known by its place on the disk, and so must stay there.
 //!
-//! 1. Partitions that firmware or a boot sector finds by number of sector: BIOS boot, `PReP`, and whatever the code in
-//!    sector 0 points into.
+//! 1. Partitions that firmware or a boot sector finds by number of sector: BIOS boot, `PReP`, and whatever a boot loader
+//!    reads by its place.
 //! 2. Partitions that begin with a loader of their own.
 //! 3. Volumes that somebody else's table names by sector: dynamic disks, BSD's slices; Windows knows its volumes on an
 //!    MBR disk by their first byte.
 
-use super::layout::{BOOT_SIGNATURE, BootSector, LoaderSector};
+use super::layout::{BOOT_SIGNATURE, BootSector};
 use crate::content::{Content, Foreign};
+use crate::grow::BootNeeds;
 use crate::layout::{Layout, VolumeId};
 use crate::{Error, Result};
 use disk::{ReadAt, read_record};
-use ondisk::{Len, Offset, SectorSize};
+use ondisk::Len;
 use table::{Growth, Kind, Partition, Table, Type};
 
 /// Types that other tables or firmware know by place: bytes of an MBR slot, GUIDs of a GPT entry.
@@ -38,14 +39,22 @@ const GPT_TYPES: [(&str, &str); 4] = [
 ];
 
 /// Refuses to move what is known by its place.
-pub(super) fn refuse(disk: &dyn ReadAt, layout: &Layout, table: &Table, moved: &[Growth]) -> Result<()> {
-    let loader = loader(disk)?;
+pub(super) fn refuse(
+    disk: &dyn ReadAt,
+    layout: &Layout,
+    table: &Table,
+    moved: &[Growth],
+    boot: &BootNeeds,
+) -> Result<()> {
     for one in moved {
         let Some(volume) = layout.volume(&VolumeId::Partition(one.number)) else { continue };
         let why = by_type(table.partition(one.number)?)
             .or_else(|| by_content(table, volume.content))
-            .or_else(|| loader.and_then(|loader| loader.pins(one)))
-            .map_or_else(|| by_boot_code(disk, one, volume.content), |why| Ok(Some(why)))?;
+            .or_else(|| by_loader(layout, &volume.id, boot));
+        let why = match why {
+            None => by_boot_code(disk, one, volume.content)?,
+            why => why,
+        };
         if let Some(why) = why {
             return Err(Error::Refused {
                 volume: volume.id.clone(),
@@ -55,6 +64,13 @@ pub(super) fn refuse(disk: &dyn ReadAt, layout: &Layout, table: &Table, moved: &
         }
     }
     Ok(())
+}
+
+/// Something in a partition, or in a logical volume on it.
+fn by_loader(layout: &Layout, id: &VolumeId, boot: &BootNeeds) -> Option<&'static str> {
+    let lies_there = |of: &VolumeId| layout.carriers(of).iter().any(|carrier| carrier.id == *id);
+    let pinned = boot.pinned.iter().any(|(of, _)| lies_there(of));
+    pinned.then_some("a boot loader reads it by its place on the disk")
 }
 
 fn by_type(part: &Partition) -> Option<&'static str> {
@@ -81,46 +97,8 @@ fn by_boot_code(disk: &dyn ReadAt, one: &Growth, content: Content) -> Result<Opt
     let sector: BootSector = read_record(disk, one.before.start())?;
     let signed = sector.signature.get() == BOOT_SIGNATURE;
     let pins = match content {
-        Content::Foreign(Foreign::Fat | Foreign::ExFat) => {
-            matches!(&sector.oem_name, b"SYSLINUX" | b"EXTLINUX" | b"LILO    ")
-        }
         Content::Ext | Content::Unknown | Content::Foreign(Foreign::Btrfs | Foreign::F2fs) => signed,
         _ => false,
     };
     Ok(pins.then_some("it begins with a boot loader, which may know the sectors of its files"))
-}
-
-/// The loader in sector 0.
-#[derive(Clone, Copy, Debug)]
-enum Loader {
-    /// GRUB, whose next part begins there.
-    Grub(Offset),
-    /// Knows the sectors of all that it loads.
-    Lilo,
-}
-
-fn loader(disk: &dyn ReadAt) -> Result<Option<Loader>> {
-    let sector: LoaderSector = read_record(disk, Offset::ZERO)?;
-    if sector.lilo == *b"LILO" {
-        return Ok(Some(Loader::Lilo));
-    }
-    if !sector.rest.windows(4).any(|text| text == b"GRUB") {
-        return Ok(None);
-    }
-    let next = if sector.legacy_version == [3, 2] {
-        u64::from(sector.legacy_stage2_sector.get())
-    } else {
-        sector.kernel_sector.get()
-    };
-    Ok(SectorSize::B512.offset(ondisk::Lba(next)).map(Loader::Grub))
-}
-
-impl Loader {
-    fn pins(self, one: &Growth) -> Option<&'static str> {
-        match self {
-            Self::Grub(at) => (one.before.start() <= at && at < one.before.end())
-                .then_some("the boot sector of the disk finds GRUB in it by its place"),
-            Self::Lilo => Some("LILO, which starts from this disk, knows its files by their sectors"),
-        }
-    }
 }
