@@ -196,7 +196,7 @@ fn no_space() {
     }
 }
 
-struct Unmount(PathBuf);
+pub struct Unmount(pub PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {

@@ -14,7 +14,7 @@ use crate::kit::{IMGTOOL, words};
 const CONSTANT: u64 = 48 << 20;
 
 /// The largest resident set of a run, in bytes; it must end with one of `codes`.
-fn peak(image: &Path, line: &str, codes: &[i32]) -> u64 {
+pub fn peak(image: &Path, line: &str, codes: &[i32]) -> u64 {
     let told = tempfile::NamedTempFile::new().unwrap();
     let time = find("/usr/bin/time");
     let mut all = ["-f", "%M", "-o", told.path().to_str().unwrap(), IMGTOOL].map(str::to_owned).to_vec();

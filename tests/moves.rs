@@ -11,10 +11,13 @@ use testkit::oracle::{
     Mount, Partition, assert_clean, assert_qemu_check, assert_sfdisk_verify, assert_sgdisk_verify, dumpe2fs,
     partitions,
 };
-use testkit::tool::{run, tool};
+use testkit::tool::{output, run, said, tool};
 
+use crate::crash::Unmount;
 use crate::disks::{KINDS, contain, content, sfdisk};
-use crate::kit::{beside, document, each, ends, seen};
+use crate::kit::{IMGTOOL, beside, document, each, ends, on, seen, words};
+use crate::memory::peak;
+use crate::refused::{patch, refused};
 
 /// What a partition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,4 +247,108 @@ fn holes_stay_holes() {
         assert!(journal < before + (8 << 20), "{name}: the journal has {journal} bytes, the image {before}");
         ends(0, &image, "check @");
     }
+}
+
+/// Two filesystems, one behind the other.
+fn two(raw: &Path, script: &str) {
+    File::create(raw).unwrap().set_len(66 << 20).unwrap();
+    sfdisk(raw, script);
+    for at in [1, 33] {
+        make_at(flavor("ext4-1k"), Len::mib(32), Fill::Tree, raw, Offset::new(at << 20));
+    }
+}
+
+/// What is known by its place stays, and that is said by name before anything is written.
+#[test]
+fn what_is_known_by_its_place_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("disk.raw");
+    let second = 33 << 20;
+    let table = |label: &str, kind: &str| {
+        format!("label: {label}\n1: start=2048, size=65536\n2: start=67584, size=65536, type={kind}\n")
+    };
+    let nothing: (u64, &[u8]) = (0x1b0, &[0]);
+    for (label, kind, (at, bytes), why) in [
+        ("gpt", "21686148-6449-6E6F-744E-656564454649", nothing, "finds GRUB in it by its place"),
+        ("gpt", "9E1A2D38-C612-4316-AA26-8B49521E5A8B", nothing, "PowerPC firmware"),
+        ("gpt", "AF9B60A0-1431-4F62-BC68-3311714A69AD", nothing, "dynamic disk"),
+        ("dos", "41", nothing, "PowerPC firmware"),
+        ("dos", "42", nothing, "dynamic disk"),
+        ("dos", "a5", nothing, "disk label"),
+        ("dos", "83", (second + 510, &[0x55, 0xaa]), "begins with a boot loader"),
+        ("dos", "83", (0, b"\xfa\xeb\x21\x01\xb4\x01LILO"), "a boot loader reads it by its place"),
+        ("dos", "7", (second, b"\xeb\x52\x90NTFS    "), "by its first byte"),
+        ("dos", "82", (second + 4086, b"S1SUSPEND\0"), "hibernated"),
+    ] {
+        two(&raw, &table(label, kind));
+        if why == "by its first byte" || why == "hibernated" {
+            patch(&raw, second + 1024, &[0; 1024]);
+        }
+        patch(&raw, at, bytes);
+        patch(&raw, 510, &[0x55, 0xaa]);
+        refused(3, &raw, "grow @ +64M -p 1 --move");
+        let out = on(&raw, "grow @ +64M -p 1 --move");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(said.contains(why) && said.contains("partition 2"), "{label} {kind} {why}: {said}");
+    }
+    two(&raw, &table("gpt", "L"));
+    refused(2, &raw, "grow @ +64M --move --disk-only");
+}
+
+/// Hundreds of MiB that overlap: memory stays as it is told, an interrupt takes everything back, a kill is recovered, and
+/// where the journal does not fit, nothing begins.
+#[test]
+fn a_large_move_is_bounded_and_can_be_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("tmpfs");
+    std::fs::create_dir(&disk).unwrap();
+    let size = |how: &str| run("mount", ["-t", "tmpfs", "-o", how, "none", disk.to_str().unwrap()]);
+    size("size=390m");
+    let _unmount = Unmount(disk.clone());
+    let raw = disk.join("disk.raw");
+    File::create(&raw).unwrap().set_len(234 << 20).unwrap();
+    sfdisk(&raw, "label: dos\n1: start=2048, size=65536\n2: start=67584, size=409600, type=da\n");
+    make_at(flavor("ext4-1k"), Len::mib(32), Fill::Tree, &raw, Offset::new(1 << 20));
+    for at in (33..233).step_by(4) {
+        patch(&raw, at << 20, &noise(at, 4 << 20));
+    }
+    let moved = blake3::hash(&bytes(&raw, Offset::new(33 << 20), 0, 200 << 20));
+    let line = "grow @ +40M -p 1 --move";
+    refused(5, &raw, line);
+    size("remount,size=600m");
+    let (before, files) = (seen(&raw), beside(&raw));
+    // Some while into the journal, and into the copy.
+    for calls in [20, 120, 185] {
+        for (signal, code) in [("INT", 130), ("KILL", 137)] {
+            let inject = format!("inject=pwrite64:signal={signal}:when={calls}");
+            let options = ["-f", "-o", "/dev/null", "-e", &inject, IMGTOOL].map(str::to_owned);
+            let out = output("strace", options.into_iter().chain(words(&raw, line)));
+            if signal == "INT" {
+                assert_eq!(out.status.code(), Some(code), "{calls}: {}", said(&out));
+            } else {
+                ends(6, &raw, line);
+                ends(0, &raw, "info @ --memory 32M");
+                ends(0, &raw, "recover @");
+            }
+            assert_eq!((seen(&raw).digest, beside(&raw)), (before.digest, files.clone()), "{signal} {calls}");
+        }
+    }
+    // Behind the commit point there is only the way forward, also for who looks.
+    let options =
+        ["-f", "-o", "/dev/null", "-e", "inject=pwrite64:signal=KILL:when=280", IMGTOOL].map(str::to_owned);
+    assert!(!output("strace", options.into_iter().chain(words(&raw, line))).status.success());
+    let shown = document(&raw, "info @ --memory 32M");
+    assert_eq!(shown["virtual-size"], 274 << 20, "{shown}");
+    let mut used = vec![peak(&raw, "recover @ --memory 32M", &[0])];
+    for by in [41, 81] {
+        let now = partitions(&raw, SectorSize::B512);
+        assert_eq!(now[1].start, Offset::new((33 + by) << 20));
+        assert_eq!(blake3::hash(&bytes(&raw, now[1].start, 0, 200 << 20)), moved);
+        assert_clean(&raw, now[0].start);
+        if by == 41 {
+            used.push(peak(&raw, &format!("{line} --memory 32M"), &[0]));
+        }
+    }
+    assert!(used.iter().all(|used| *used < 80 << 20), "{used:?} bytes of memory");
+    println!("{used:?} bytes of memory");
 }
