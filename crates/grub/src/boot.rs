@@ -117,7 +117,7 @@ const SYSTEM: [&str; 2] = ["c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ef"];
 /// # Errors
 /// Where boot sectors cannot be read. A boot loader that is damaged is a part of the picture.
 pub fn look(disk: &dyn ReadAt, layout: &Layout, cx: &Cx<'_>) -> Result<Boot> {
-    let world = World::new(disk, layout, cx);
+    let world = World { disk, layout, cx };
     let partitions = layout.table.as_ref().map(table::Table::partitions).unwrap_or_default();
     let places = partitions.iter().map(|one| (Some(one.number), one.span.start()));
     let mut sectors = Vec::new();

@@ -10,7 +10,6 @@
 pub mod boot;
 pub mod core;
 pub mod error;
-pub mod ident;
 mod layout;
 pub mod legacy;
 mod list;

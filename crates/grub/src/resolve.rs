@@ -12,7 +12,7 @@ use crate::name::{self, Device, Part, Search};
 use crate::world::World;
 use ondisk::text::Printable;
 use stack::content::Foreign;
-use stack::{Content, Volume, VolumeId};
+use stack::{Content, Place, Volume, VolumeId, select};
 use table::Kind;
 
 /// What a look-up has come to.
@@ -155,10 +155,12 @@ fn by_search<'a>(
     core: &Core,
     found: &mut Resolution,
 ) -> Option<&'a Volume> {
-    let (module, volume, what) = match search {
-        Search::Uuid(uuid) => ("search_fs_uuid", world.by_uuid(uuid), format!("the UUID {}", shown(uuid))),
+    let (module, place, what) = match search {
+        Search::Uuid(uuid) => {
+            ("search_fs_uuid", Place::Uuid(uuid.clone()), format!("the UUID {}", shown(uuid)))
+        }
         Search::Label(label) => {
-            ("search_label", world.by_label(label), format!("the label {}", shown(label)))
+            ("search_label", Place::Label(label.clone()), format!("the label {}", shown(label)))
         }
         Search::File(file) => {
             found.cannot_tell(format!("it searches for the file {}", shown(file)));
@@ -166,16 +168,18 @@ fn by_search<'a>(
         }
     };
     found.needs(module, "its search", core);
-    if volume.is_none() {
-        match world.hidden() {
-            Some(hidden) => found.cannot_tell(format!(
-                "no filesystem seen here has {what}, but {} ({}) may hold it",
-                hidden.id, hidden.content
-            )),
-            None => found.problem(format!("no filesystem on this disk has {what}")),
+    match (select::named(world.layout, &place), world.hidden()) {
+        (Ok(id), _) => return world.layout.volume(&id),
+        (Err(stack::Error::Several { choices }), _) => {
+            found.cannot_tell(format!("several filesystems have {what}: {choices}"));
         }
+        (Err(_), Some(hidden)) => found.cannot_tell(format!(
+            "no filesystem seen here has {what}, but {} ({}) may hold it",
+            hidden.id, hidden.content
+        )),
+        (Err(_), None) => found.problem(format!("no filesystem on this disk has {what}")),
     }
-    volume
+    None
 }
 
 fn shown(text: &str) -> String {

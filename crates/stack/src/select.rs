@@ -53,7 +53,11 @@ pub fn growable(layout: &Layout, place: &Place, disk_len: Len, moving: bool) -> 
     able.last().map(|volume| volume.id.clone()).ok_or_else(|| nothing_grows(layout))
 }
 
-fn named(layout: &Layout, place: &Place) -> Result<VolumeId> {
+/// The volume that a place names; `Auto` names none.
+///
+/// # Errors
+/// Where nothing is so named, or several are.
+pub fn named(layout: &Layout, place: &Place) -> Result<VolumeId> {
     let partition = |matches: &dyn Fn(&Partition) -> bool| {
         let partitions = layout.table.as_ref().map(table::Table::partitions).unwrap_or_default();
         partitions.iter().filter(|one| matches(one)).map(|one| VolumeId::Partition(one.number)).collect()
