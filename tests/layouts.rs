@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ondisk::{Len, Offset, SectorSize, Span};
+use serde_json::{Value, json};
 use testkit::files::Manifest;
 use testkit::guest::{Home, Layout, Part, Role, SWAP_UUID, demo_root, layout, take};
 use testkit::lvm::Lvm;
@@ -13,7 +14,7 @@ use testkit::oracle::{
 use testkit::tool::{output, run, said};
 
 use crate::grow::assert_fills;
-use crate::kit::ends;
+use crate::kit::{document, ends};
 
 /// An installed guest.
 struct Guest {
@@ -29,6 +30,8 @@ struct Seen {
     files: BTreeMap<String, Manifest>,
     group: Vec<String>,
     boot_code: Vec<u8>,
+    /// What `info` says of boot loaders.
+    boot: Value,
 }
 
 impl Guest {
@@ -59,6 +62,7 @@ impl Guest {
             files: homes.iter().filter_map(files).collect(),
             group: self.pv().map_or(Vec::new(), |pv| identities(&self.disk, pv)),
             boot_code: self.boot_code(&homes),
+            boot: document(&self.disk, "info @")["boot"].clone(),
             homes,
         }
     }
@@ -107,6 +111,15 @@ fn identities(disk: &Path, pv: Span) -> Vec<String> {
     rows
 }
 
+/// Whatever loader a guest has finds what it looks for, as far as that can be read here.
+fn assert_resolves(guest: &Guest, boot: &Value) {
+    let loaders = boot["loaders"].as_array().unwrap();
+    let in_xfs = guest.layout.parts.iter().any(|one| one.3 == Role::Boot("xfs"));
+    for loader in loaders {
+        assert_eq!(loader["resolves"], if in_xfs { json!(null) } else { json!(true) }, "{loader:#}");
+    }
+}
+
 fn grows(name: &str) {
     let guest = Guest::installed(name);
     let before = guest.seen();
@@ -118,6 +131,8 @@ fn grows(name: &str) {
     assert_table(&guest, &before, &after);
     assert_eq!(before.group, after.group, "{name}");
     assert_eq!(before.boot_code, after.boot_code, "{name}: the boot loader");
+    assert_eq!(before.boot, after.boot, "{name}: what the boot loader looks for");
+    assert_resolves(&guest, &after.boot);
     assert_eq!(before.files.len(), after.files.len(), "{name}");
     for (home, files) in &before.files {
         files.assert_same(&after.files[home]);
@@ -215,7 +230,7 @@ fn the_guest_is_told_how_to_grow_what_is_left_to_it() {
         ("fedora-btrfs", "btrfs filesystem resize max /"),
     ] {
         let guest = Guest::installed(name);
-        let told = crate::kit::document(&guest.disk, "grow @ +1G -n");
+        let told = document(&guest.disk, "grow @ +1G -n");
         assert!(told["notes"].to_string().contains(how), "{name}: {told}");
     }
 }

@@ -20,6 +20,7 @@ pub mod ext;
 pub mod input;
 pub mod jbd2;
 pub mod journal;
+pub mod loaders;
 pub mod stacked;
 pub mod tables;
 pub mod targets;

@@ -45,7 +45,7 @@ const PB: u32 = 2;
 const DICTIONARY: u32 = 1 << 16;
 
 /// What a core holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Core {
     /// The names of its modules, in the order in which they start; safe to print.
     pub modules: Vec<String>,
@@ -60,6 +60,20 @@ pub struct Core {
 }
 
 impl Core {
+    /// What the objects of a core tell.
+    fn of(objects: &[(u32, &[u8])]) -> Self {
+        let mut core = Self::default();
+        for (kind, object) in objects {
+            match *kind {
+                OBJ_TYPE_ELF => core.modules.push(Printable(module_name(object)).to_string()),
+                OBJ_TYPE_CONFIG => core.config = Some(until_nul(object).to_vec()),
+                OBJ_TYPE_PREFIX => core.prefix = Some(until_nul(object).to_vec()),
+                _ => {}
+            }
+        }
+        core
+    }
+
     /// Whether it holds a module.
     #[must_use]
     pub fn has(&self, module: &str) -> bool {
@@ -84,21 +98,10 @@ pub(crate) fn parse(at: Lba, loaded: &Loaded) -> Result<Core> {
     }
     let image = decompress(&loaded.bytes, &head)
         .ok_or_else(|| broken("holds no LZMA stream that ends with modules".to_owned()))?;
-    let mut core = Core {
-        modules: Vec::new(),
-        prefix: None,
-        config: None,
-        compressed: Len::new(compressed.into()),
-        redundancy: Len::new(redundancy.into()),
-    };
-    for (kind, object) in objects(&image).ok_or_else(|| broken("has a broken list of modules".to_owned()))? {
-        match kind {
-            OBJ_TYPE_ELF => core.modules.push(Printable(module_name(object)).to_string()),
-            OBJ_TYPE_CONFIG => core.config = Some(until_nul(object).to_vec()),
-            OBJ_TYPE_PREFIX => core.prefix = Some(until_nul(object).to_vec()),
-            _ => {}
-        }
-    }
+    let objects = objects(&image).ok_or_else(|| broken("has a broken list of modules".to_owned()))?;
+    let mut core = Core::of(&objects);
+    core.compressed = Len::new(compressed.into());
+    core.redundancy = Len::new(redundancy.into());
     Ok(core)
 }
 
@@ -197,4 +200,58 @@ fn section<'e>(elf: &'e [u8], name: &[u8]) -> Option<&'e [u8]> {
     };
     let found = sections().find(named)?;
     bytes(&found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)]
+    use super::*;
+    use testkit::loader::Grub2;
+
+    /// The kernel with its modules, as grub-mkimage packs it.
+    fn image(modules: &[&str]) -> Vec<u8> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        Grub2 { prefix: "(,gpt2)/boot/grub", config: Some("set a=b\n"), modules }.make(file.path());
+        let bytes = std::fs::read(file.path()).unwrap();
+        let (head, _) = Decompressor::read_from_prefix(&bytes[512..]).unwrap();
+        decompress(&bytes[512..], &head).unwrap()
+    }
+
+    #[test]
+    fn no_field_of_the_module_area_is_believed() {
+        let sound = image(&["biosdisk"]);
+        let area = sound.len() - module_area(&sound).unwrap().len();
+        let want = Core::of(&objects(&sound).unwrap());
+        assert_eq!(
+            (want.modules.as_slice(), want.config.as_deref()),
+            (&["biosdisk".to_owned()][..], Some(&b"set a=b\n"[..]))
+        );
+        // Each word of the heads and of the module's own headers, with numbers that a parser may stumble over.
+        let words = (area..sound.len())
+            .step_by(4)
+            .filter(|at| at % 16 == 0 || *at < area + 128 || *at > sound.len() - 600);
+        for at in words {
+            for number in [0, 1, 3, 4, 0x7fff_ffff, 0x8000_0000, u32::MAX, u32::MAX - 7] {
+                let mut bytes = sound.clone();
+                bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+                if let Some(objects) = objects(&bytes) {
+                    assert!(objects.len() <= OBJECTS_MAX + 1);
+                    let core = Core::of(&objects);
+                    assert!(core.modules.iter().all(|name| name.len() <= NAME_MAX * 4));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_decompressor_of_another_length_is_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        Grub2 { prefix: "/boot/grub", config: None, modules: &["ext2"] }.make(file.path());
+        let mut bytes = std::fs::read(file.path()).unwrap().split_off(512);
+        for shift in [16, 160] {
+            bytes.splice(DECOMPRESSOR_USUAL..DECOMPRESSOR_USUAL, vec![0x90; shift]);
+            let (head, _) = Decompressor::read_from_prefix(&bytes).unwrap();
+            assert!(decompress(&bytes, &head).is_some(), "{shift} bytes longer");
+        }
+    }
 }

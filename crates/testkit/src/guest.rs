@@ -159,7 +159,7 @@ impl Layout {
         let kernel = format!("{dir}/vmlinuz root={root} ro console=ttyS0,115200 panic=-1\n{initrd}");
         let (name, menu) = match self.loader {
             Loader::GrubLegacy => {
-                run("cp", loader::legacy_stages().iter().chain([&tree.join("boot/grub")]));
+                crate::loader::legacy_files(tree);
                 let title =
                     format!("default 0\ntimeout 0\ntitle guest\nroot (hd0,{})", self.boot_part().0 - 1);
                 ("menu.lst", format!("{serial}terminal serial\n{title}\nkernel {kernel}"))

@@ -3,6 +3,7 @@
 pub mod containers;
 pub mod ext;
 pub mod journal;
+pub mod loaders;
 pub mod stacked;
 pub mod tables;
 pub mod volumes;

@@ -1,17 +1,16 @@
 //! Boot loaders: GRUB 2 as `grub-install` embeds it, and GRUB 0.97.
 
 use std::fs::{OpenOptions, create_dir_all, read, write};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 
 use ondisk::Len;
 
-use crate::tool::{find, run, said, tool};
+use crate::loader::legacy_shell;
+use crate::tool::{find, run};
 
 /// What each core holds.
-const MODULES: [&str; 6] = ["ext2", "normal", "linux", "serial", "part_gpt", "part_msdos"];
+const MODULES: [&str; 7] = ["ext2", "xfs", "normal", "linux", "serial", "part_gpt", "part_msdos"];
 
 /// GRUB's core: where it finds the rest of itself.
 pub(super) struct Core {
@@ -76,18 +75,7 @@ pub(super) fn system_partition(len: Len, core: &Core, image: &Path) {
     run("mcopy", ["-s".as_ref(), "-i".as_ref(), image.as_os_str(), from.as_os_str(), "::".as_ref()]);
 }
 
-/// The files of GRUB 0.97 that a guest keeps in its `/boot/grub`.
-pub(super) fn legacy_stages() -> [PathBuf; 3] {
-    ["stage1", "stage2", "e2fs_stage1_5"].map(|name| find(&format!("/usr/lib/grub/x86_64-pc/{name}")))
-}
-
 /// Lets GRUB 0.97 install itself from the boot partition's files.
 pub(super) fn install_legacy(disk: &Path, boot: u32) {
-    let mut grub = tool("grub");
-    grub.args(["--batch", "--device-map=/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = grub.spawn().expect("grub starts");
-    let script = format!("device (hd0) {}\nroot (hd0,{})\nsetup (hd0)\nquit\n", disk.display(), boot - 1);
-    child.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("grub reads its script");
-    let said = said(&child.wait_with_output().expect("grub ends"));
-    assert!(said.contains("succeeded") && !said.contains("Error"), "{said}");
+    legacy_shell(disk, &format!("root (hd0,{})\nsetup (hd0)", boot - 1));
 }

@@ -1,0 +1,4 @@
+//! Reads and follows boot loaders.
+#![no_main]
+
+fuzz::target!(fuzz::loaders::bases, fuzz::targets::loaders::read);
