@@ -16,6 +16,7 @@ mod devices;
 mod disks;
 mod groups;
 mod grow;
+mod hidden;
 mod hostile;
 mod in_use;
 mod kit;

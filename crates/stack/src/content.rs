@@ -2,8 +2,11 @@
 //!
 //! Recognising is not trusting: ext is validated by its own crate, and everything else is only named.
 
-use disk::{ReadAt, Result};
-use ondisk::{Len, Offset, Span};
+mod probe;
+
+pub use probe::recognise;
+pub(crate) use probe::{behind, hashes_behind};
+
 use std::fmt;
 
 /// The content of a partition, a logical volume or a whole disk.
@@ -42,6 +45,12 @@ pub enum Foreign {
     Jfs,
     Squashfs,
     Iso9660,
+    Bcachefs,
+    Apfs,
+    Hfs,
+    HfsPlus,
+    Vmfs,
+    Nilfs2,
 }
 
 /// Parts of arrays, pools and encrypted containers.
@@ -49,141 +58,22 @@ pub enum Foreign {
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Member {
     Luks,
+    BitLocker,
+    /// With its superblock at the start: versions 1.1 and 1.2.
     Md,
+    /// With its superblock at the end: versions 0.90 and 1.0.
+    MdAtEnd,
+    /// Of a RAID that the firmware knows, described at the end.
+    FirmwareRaid,
+    Drbd,
     Zfs,
     Bcache,
-}
-
-/// A signature: bytes at a place from the start.
-struct Signature {
-    at: u64,
-    bytes: &'static [u8],
-    content: Content,
-}
-
-const fn signature(at: u64, bytes: &'static [u8], content: Content) -> Signature {
-    Signature { at, bytes, content }
-}
-
-const SWAP: Content = Content::Swap { hibernated: false };
-const HIBERNATED: Content = Content::Swap { hibernated: true };
-
-/// In this order: what contains other things comes before what may be left over from an earlier use.
-static SIGNATURES: &[Signature] = &[
-    signature(0, b"LUKS\xba\xbe", Content::Member(Member::Luks)),
-    signature(0, b"\xfc\x4e\x2b\xa9", Content::Member(Member::Md)),
-    signature(4096, b"\xfc\x4e\x2b\xa9", Content::Member(Member::Md)),
-    signature(
-        4120,
-        b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
-        Content::Member(Member::Bcache),
-    ),
-    signature(0, b"XFSB", Content::Foreign(Foreign::Xfs)),
-    signature(0, b"hsqs", Content::Foreign(Foreign::Squashfs)),
-    signature(1080, b"\x53\xef", Content::Ext),
-    signature(0x1_0040, b"_BHRfS_M", Content::Foreign(Foreign::Btrfs)),
-    signature(3, b"NTFS    ", Content::Foreign(Foreign::Ntfs)),
-    signature(3, b"EXFAT   ", Content::Foreign(Foreign::ExFat)),
-    signature(54, b"FAT1", Content::Foreign(Foreign::Fat)),
-    signature(82, b"FAT32   ", Content::Foreign(Foreign::Fat)),
-    signature(1024, b"\x10\x20\xf5\xf2", Content::Foreign(Foreign::F2fs)),
-    signature(0x1_0034, b"ReIsErFs", Content::Foreign(Foreign::ReiserFs)),
-    signature(0x1_0034, b"ReIsEr2Fs", Content::Foreign(Foreign::ReiserFs)),
-    signature(0x8000, b"JFS1", Content::Foreign(Foreign::Jfs)),
-    signature(0x8001, b"CD001", Content::Foreign(Foreign::Iso9660)),
-];
-
-/// The last ten bytes of swap's first page, whatever the page size of the machine that made it.
-const SWAP_PAGES: [u64; 5] = [4096, 8192, 16384, 32768, 65536];
-static SWAP_MARKS: &[(&[u8], Content)] = &[
-    (b"SWAPSPACE2", SWAP),
-    (b"SWAP-SPACE", SWAP),
-    (b"S1SUSPEND", HIBERNATED),
-    (b"S2SUSPEND", HIBERNATED),
-    (b"ULSUSPEND", HIBERNATED),
-    (b"LINHIB0001", HIBERNATED),
-];
-
-/// Recognises what `volume` holds.
-///
-/// # Errors
-/// Where the volume cannot be read.
-pub fn recognise(volume: &dyn ReadAt) -> Result<Content> {
-    if let Some(content) = member_from_end(volume)? {
-        return Ok(content);
-    }
-    if has_lvm_label(volume)? {
-        return Ok(Content::LvmPv);
-    }
-    for signature in SIGNATURES {
-        if holds(volume, signature.at, signature.bytes)? {
-            return Ok(signature.content);
-        }
-    }
-    for page in SWAP_PAGES {
-        for (mark, content) in SWAP_MARKS {
-            if holds(volume, page.saturating_sub(10), mark)? {
-                return Ok(*content);
-            }
-        }
-    }
-    if is_zfs(volume)? {
-        return Ok(Content::Member(Member::Zfs));
-    }
-    Ok(if starts_with_zeros(volume)? { Content::Empty } else { Content::Unknown })
-}
-
-fn holds(volume: &dyn ReadAt, at: u64, bytes: &[u8]) -> Result<bool> {
-    let Some(span) =
-        Span::new(Offset::new(at), Len::of(bytes)).filter(|s| Span::whole(volume.len()).contains(*s))
-    else {
-        return Ok(false);
-    };
-    let mut found = vec![0; bytes.len()];
-    volume.read_at(span.start(), &mut found)?;
-    Ok(found == bytes)
-}
-
-/// The label stands in one of the first four sectors.
-fn has_lvm_label(volume: &dyn ReadAt) -> Result<bool> {
-    for sector in 0..4_u64 {
-        let at = sector << 9;
-        if holds(volume, at, b"LABELONE")? && holds(volume, at.saturating_add(24), b"LVM2 001")? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// md's versions 0.90 and 1.0 keep their superblock near the end, where the start looks like the filesystem inside.
-fn member_from_end(volume: &dyn ReadAt) -> Result<Option<Content>> {
-    let len = volume.len().get();
-    let v0_90 = (len & !0xffff).checked_sub(0x1_0000);
-    let v1_0 = len.checked_sub(0x2000).map(|at| at & !0xfff);
-    for at in [v0_90, v1_0].into_iter().flatten() {
-        if holds(volume, at, b"\xfc\x4e\x2b\xa9")? {
-            return Ok(Some(Content::Member(Member::Md)));
-        }
-    }
-    Ok(None)
-}
-
-/// ZFS has no magic at a fixed place: its first label holds a ring of uberblocks from 128 KiB on, each with one.
-fn is_zfs(volume: &dyn ReadAt) -> Result<bool> {
-    for slot in 0..128_u64 {
-        let at = (128_u64 << 10).saturating_add(slot << 10);
-        if holds(volume, at, b"\x0c\xb1\xba\0\0\0\0\0")? || holds(volume, at, b"\0\0\0\0\0\xba\xb1\x0c")? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn starts_with_zeros(volume: &dyn ReadAt) -> Result<bool> {
-    let head = Span::whole(volume.len().min(Len::kib(68)));
-    let mut buf = vec![0; head.len().to_usize()];
-    volume.read_at(head.start(), &mut buf)?;
-    Ok(buf.iter().all(|&byte| byte == 0))
+    Lvm1,
+    VmfsExtent,
+    /// The hashes of dm-verity in a volume of their own.
+    VerityHash,
+    /// A volume that is verified when it is started, as a footer at its end tells.
+    VerifiedBoot,
 }
 
 impl Content {
@@ -217,6 +107,12 @@ impl Foreign {
             Self::Jfs => "jfs",
             Self::Squashfs => "squashfs",
             Self::Iso9660 => "iso9660",
+            Self::Bcachefs => "bcachefs",
+            Self::Apfs => "apfs",
+            Self::Hfs => "hfs",
+            Self::HfsPlus => "hfsplus",
+            Self::Vmfs => "VMFS",
+            Self::Nilfs2 => "nilfs2",
         }
     }
 
@@ -230,7 +126,11 @@ impl Foreign {
             Self::F2fs => Some("resize.f2fs"),
             Self::ReiserFs => Some("resize_reiserfs"),
             Self::Jfs => Some("mount -o remount,resize /"),
-            Self::Fat | Self::ExFat | Self::Squashfs | Self::Iso9660 => None,
+            Self::Bcachefs => Some("bcachefs device resize"),
+            Self::Apfs => Some("diskutil apfs resizeContainer DISK 0"),
+            Self::HfsPlus => Some("diskutil resizeVolume / R"),
+            Self::Nilfs2 => Some("nilfs-resize"),
+            Self::Fat | Self::ExFat | Self::Squashfs | Self::Iso9660 | Self::Hfs | Self::Vmfs => None,
         }
     }
 }
@@ -241,9 +141,35 @@ impl Member {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Luks => "crypto_LUKS",
-            Self::Md => "linux_raid_member",
+            Self::BitLocker => "BitLocker",
+            Self::Md | Self::MdAtEnd => "linux_raid_member",
+            Self::FirmwareRaid => "isw_raid_member",
+            Self::Drbd => "drbd",
             Self::Zfs => "zfs_member",
             Self::Bcache => "bcache",
+            Self::Lvm1 => "LVM1_member",
+            Self::VmfsExtent => "VMFS_volume_member",
+            Self::VerityHash => "DM_verity_hash",
+            Self::VerifiedBoot => "avb_footer",
+        }
+    }
+
+    /// What it keeps at its end, where a larger volume would not be looked at.
+    #[must_use]
+    pub const fn at_its_end(self) -> Option<&'static str> {
+        match self {
+            Self::MdAtEnd => Some("is part of an md array, whose superblock lies at its end"),
+            Self::FirmwareRaid => Some("is part of a RAID of the firmware, which is described at its end"),
+            Self::Drbd => Some("is replicated by DRBD, whose metadata lie at its end"),
+            Self::Zfs => Some("is part of a ZFS pool, whose labels lie at its end"),
+            Self::VerifiedBoot => Some("is verified when it is started, by a footer at its end"),
+            Self::Luks
+            | Self::BitLocker
+            | Self::Md
+            | Self::Bcache
+            | Self::Lvm1
+            | Self::VmfsExtent
+            | Self::VerityHash => None,
         }
     }
 }

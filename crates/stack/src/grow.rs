@@ -12,6 +12,7 @@
 //! 2. What was staged is looked at again from the outside before it becomes a [`Change`].
 //! 3. A refusal of any layer leaves nothing behind.
 
+mod hidden;
 mod logical;
 mod volume;
 
@@ -112,7 +113,7 @@ pub fn stage(source: &Source<'_>, request: &Request, cx: &Cx<'_>) -> Result<Grow
     let old_len = old.len();
     let mut log = Log::default();
     let mut overlay = Overlay::new(source.file, &cx.limits);
-    grow_container(source, request.size, &old, &mut overlay, &mut log)?;
+    grow_container(source, request.size, (&old, &layout), &mut overlay, &mut log)?;
 
     let mut grown = None;
     if request.depth > Depth::Disk {
@@ -210,11 +211,12 @@ fn refuse_hibernated(layout: &Layout) -> Result<()> {
 fn grow_container(
     source: &Source<'_>,
     size: SizeSpec,
-    old: &Container<&dyn ReadAt>,
+    (old, layout): (&Container<&dyn ReadAt>, &Layout),
     overlay: &mut Overlay<'_>,
     log: &mut Log,
 ) -> Result<()> {
     let Some(want) = target::disk_len(size, old.len())? else { return Ok(()) };
+    hidden::refuse_disk(old, layout)?;
     if source.fixed_len && source.format == Format::Raw {
         let what = format!("the device has {} and cannot get longer by itself", Human(old.len()));
         let help = Some("extend the device first, then grow to max".to_owned());

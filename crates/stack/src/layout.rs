@@ -5,7 +5,7 @@
 //!    well.
 //! 3. Filesystems that were not unmounted are looked at as they will be after their journal is replayed, in memory.
 
-use crate::content::{Content, recognise};
+use crate::content::{Content, hashes_behind, recognise};
 use crate::guest::{self, Guest};
 use crate::ident::{Ident, identify};
 use crate::{Error, Groups, Region, Result};
@@ -98,6 +98,8 @@ pub struct ExtFacts {
     pub has_orphans: bool,
     /// Whether the kernel has seen damage in it.
     pub has_errors: bool,
+    /// Whether the hashes of dm-verity lie behind it in its volume.
+    pub is_sealed: bool,
     /// What the guest is, where this is its root.
     pub guest: Option<Guest>,
 }
@@ -201,6 +203,7 @@ fn ext_facts(volume: &dyn ReadAt, id: &VolumeId, cx: &Cx<'_>) -> Result<ExtFacts
     facts.needs_recovery = as_stored.needs_recovery();
     facts.has_orphans = as_stored.has_orphans();
     facts.has_errors = as_stored.sb().has_errors();
+    facts.is_sealed = hashes_behind(volume, facts.size)?;
     Ok(facts)
 }
 
@@ -220,6 +223,7 @@ fn facts_of<D: ReadAt>(fs: &Ext<D>, id: &VolumeId) -> Result<ExtFacts> {
         needs_recovery: false,
         has_orphans: false,
         has_errors: false,
+        is_sealed: false,
         guest: guest::recognise(fs),
     })
 }

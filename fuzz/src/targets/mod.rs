@@ -32,7 +32,7 @@ fn states(old: &MemDisk, change: &Change) -> (MemDisk, MemDisk) {
     let mut new = old.clone();
     new.apply(change).expect("a change fits its disk");
     let longest = change.old_len.max(change.new_len);
-    let fresh = Change { home: vec![], new_len: longest, ..change.clone() };
+    let fresh = Change { home: vec![], carried: vec![], new_len: longest, ..change.clone() };
     let mut half = old.clone();
     half.apply(&fresh).expect("a change fits its disk");
     half.resize(change.old_len).expect("a disk in memory");

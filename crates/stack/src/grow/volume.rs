@@ -1,5 +1,6 @@
 //! Growing what lies on the disk: the partition, and what is in it.
 
+use super::hidden;
 use super::logical::{self, Wish};
 use super::{BootNeeds, Depth, Log, Request};
 use crate::content::{Content, Member};
@@ -32,15 +33,7 @@ pub(super) fn choose(layout: &Layout, request: &Request, old_len: Len, new_len: 
         why: why.to_owned(),
         help: help.map(str::to_owned),
     };
-    match volume.content {
-        Content::Member(Member::Md) => {
-            return Err(refused("is part of an md array, whose metadata may lie at its end", None));
-        }
-        Content::Member(Member::Zfs) => {
-            return Err(refused("is part of a ZFS pool, whose labels lie at its end", None));
-        }
-        _ => {}
-    }
+    hidden::refuse_volume(volume)?;
     let able = select::room(layout, &id, new_len, request.move_behind)?;
     let carrier = match able.iter().max_by_key(|one| one.region.start()) {
         Some(carrier) => carrier.id.clone(),
@@ -188,6 +181,14 @@ fn left_to_the_guest(id: &VolumeId, content: Content) -> String {
         }
         Content::Swap { .. } => {
             format!("{id}: the swap space is left as it is; in the guest: swapoff, mkswap, swapon")
+        }
+        Content::Member(Member::Md) => format!(
+            "{id}: the md array is left as it is; when all of its members have the space, the guest grows it: mdadm --grow --size=max"
+        ),
+        Content::Member(Member::BitLocker) => {
+            format!(
+                "{id}: the encrypted volume is left as it is; Windows grows it when it is unlocked: Extend Volume"
+            )
         }
         Content::Member(Member::Luks) => {
             format!(
