@@ -20,4 +20,5 @@ pub use container::{Container, Facts, GrowPlan, Map, VhdFacts};
 pub use create::{Create, CreatePlan};
 pub use error::{Error, Result};
 pub use format::{Format, NotAFormat};
-pub use status::{BlockStatus, Finding, Findings, Severity};
+pub use ondisk::Severity;
+pub use status::{BlockStatus, Finding, Findings};

@@ -1,6 +1,6 @@
 //! What a container says about itself: its map and its findings.
 
-use ondisk::{Offset, Span};
+use ondisk::{Offset, Severity, Span};
 
 /// A run of the virtual disk and where it comes from; the words are those of `qemu-img map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,17 +48,6 @@ impl BlockStatus {
         }
         Some(Self { span: Span::between(self.span.start(), next.span.end())?, ..self })
     }
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Worth knowing.
-    Note,
-    /// Space that nothing refers to.
-    Leak,
-    /// A structure is wrong; data may be lost.
-    Damage,
 }
 
 /// Something that a check has found.

@@ -4,39 +4,11 @@ use crate::model::{Area, Device, Lv, Vg};
 use crate::unit::ExtentRange;
 use crate::{Result, read};
 use disk::{Limits, ReadAt};
-use ondisk::{Len, Offset, Span, SpanSet};
+use ondisk::{Finding, Len, Offset, Severity, Span, SpanSet};
 use std::collections::BTreeMap;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// The metadata contradict themselves or the device; they are not changed before they are mended.
-    Damage,
-    /// Worth knowing; nothing is lost by it.
-    Note,
-}
-
-/// One thing found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// What it is: lower case, no full stop, nothing from the image that is not printable.
-    pub text: String,
-}
 
 /// Of one volume group, no more are told.
 const FINDINGS_MAX: usize = 100;
-
-impl Finding {
-    pub(crate) fn damage(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Damage, text: text.into() }
-    }
-
-    pub(crate) fn note(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Note, text: text.into() }
-    }
-}
 
 /// Everything wrong or strange about the physical volumes and their volume groups.
 ///

@@ -25,12 +25,13 @@ mod text;
 mod unit;
 mod uuid;
 
-pub use check::{Finding, Severity, check};
+pub use check::check;
 pub use draft::{Change, Draft};
 pub use error::Error;
 pub use grow::{By, plan_grow_lv, plan_grow_pv};
 pub use map::Part;
 pub use model::{Area, Lv, Mapping, Pv, Segment, User, Vg};
+pub use ondisk::{Finding, Severity};
 pub use plan::{Plan, Write, plan_commit};
 pub use read::{Volumes, read};
 pub use unit::{ExtentCount, ExtentNo, ExtentRange, ExtentSize};

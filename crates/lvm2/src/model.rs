@@ -11,13 +11,12 @@
 //! 3. Segments of types other than `striped` are kept by name. Their volumes can be neither mapped nor changed, but what
 //!    they name counts as used.
 
-use crate::check::{Finding, Severity};
 use crate::label::Label;
 use crate::mda::Mda;
 use crate::text::Text;
 use crate::unit::{ExtentCount, ExtentNo, ExtentRange, ExtentSize};
 use crate::{Error, Result, Uuid};
-use ondisk::{Len, Offset, Span};
+use ondisk::{Finding, Len, Offset, Span};
 use std::collections::BTreeMap;
 
 /// A physical volume at hand.
@@ -241,7 +240,7 @@ impl Vg {
 
     /// Refuses where something is damaged.
     pub(crate) fn require_sound(&self) -> Result<()> {
-        let mut damage = self.findings.iter().filter(|finding| finding.severity == Severity::Damage);
+        let mut damage = self.findings.iter().filter(|finding| finding.is_damage());
         match damage.next() {
             None => Ok(()),
             Some(first) => {

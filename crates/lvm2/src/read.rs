@@ -6,13 +6,14 @@
 //! 3. Physical volumes belong to the volume group that names their identifier.
 
 use crate::build::{self, Head};
-use crate::check::{self, Finding};
+use crate::check;
 use crate::label;
 use crate::mda::{self, Content};
 use crate::model::{Device, Vg};
 use crate::text::{BadText, Text};
 use crate::{Result, Uuid};
 use disk::{Limits, ReadAt};
+use ondisk::Finding;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What some devices hold.

@@ -3,9 +3,10 @@
 use crate::content::Content;
 use crate::layout::{Layout, Volume, VolumeId, discover};
 use crate::{Error, Result, view};
-use container::{Container, Severity};
+use container::Container;
 use disk::{Cx, ReadAt};
 use extfs::check::Report;
+use ondisk::Severity;
 use std::fmt;
 
 pub use extfs::check::Scope;
@@ -84,8 +85,8 @@ pub fn all<D: ReadAt>(disk: &Container<D>, cx: &Cx<'_>) -> Result<Checked> {
         }
         Err(other) => return Err(other),
     };
-    checked.table(&layout);
-    checked.groups(&layout);
+    checked.findings(&Layer::Table, layout.table.iter().flat_map(|table| table.findings()));
+    checked.findings(&Layer::Groups, layout.groups.findings());
     for volume in layout.volumes.iter().filter(|volume| volume.content == Content::Ext) {
         checked.volume(disk, volume, cx)?;
     }
@@ -106,25 +107,10 @@ impl Checked {
         self.findings.push(Finding { layer, severity, text });
     }
 
-    fn table(&mut self, layout: &Layout) {
-        for finding in layout.table.iter().flat_map(|table| table.findings()) {
-            let severity = match finding.severity {
-                table::Severity::Damage => Severity::Damage,
-                table::Severity::Note => Severity::Note,
-            };
-            self.damage = self.damage.saturating_add((severity == Severity::Damage).into());
-            self.keep(Layer::Table, severity, finding.text.clone());
-        }
-    }
-
-    fn groups(&mut self, layout: &Layout) {
-        for finding in layout.groups.findings() {
-            let severity = match finding.severity {
-                lvm2::Severity::Damage => Severity::Damage,
-                lvm2::Severity::Note => Severity::Note,
-            };
-            self.damage = self.damage.saturating_add((severity == Severity::Damage).into());
-            self.keep(Layer::Groups, severity, finding.text.clone());
+    fn findings<'f>(&mut self, layer: &Layer, findings: impl IntoIterator<Item = &'f ondisk::Finding>) {
+        for finding in findings {
+            self.damage = self.damage.saturating_add(finding.is_damage().into());
+            self.keep(layer.clone(), finding.severity, finding.text.clone());
         }
     }
 

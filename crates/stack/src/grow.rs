@@ -20,7 +20,7 @@ use crate::content::Content;
 use crate::layout::{Layout, Volume, VolumeId, discover};
 use crate::source::Source;
 use crate::{Error, Place, Result, check, target};
-use container::{Container, Format, Severity};
+use container::{Container, Format};
 use disk::{Change, Cx, Overlay, ReadAt};
 use ondisk::size::{Human, SizeSpec};
 use ondisk::{Len, Span};
@@ -157,12 +157,12 @@ fn look_again(
     let layout = discover(&disk, cx)?;
     let wrong = |what: String| Error::Result { what };
     let findings = layout.table.iter().flat_map(|table| table.findings());
-    if let Some(damage) = findings.into_iter().find(|finding| finding.severity == table::Severity::Damage)
+    if let Some(damage) = findings.into_iter().find(|finding| finding.is_damage())
         && request.depth > Depth::Disk
     {
         return Err(wrong(damage.text.clone()));
     }
-    if let Some(damage) = layout.groups.findings().find(|one| one.severity == lvm2::Severity::Damage)
+    if let Some(damage) = layout.groups.findings().find(|one| one.is_damage())
         && target.is_some_and(|target| target.carrier != target.id)
     {
         return Err(wrong(damage.text.clone()));
@@ -173,7 +173,7 @@ fn look_again(
     }
     if request.full_check {
         let findings = disk.check()?;
-        if let Some(damage) = findings.iter().find(|finding| finding.severity == Severity::Damage) {
+        if let Some(damage) = findings.iter().find(|finding| finding.severity == ondisk::Severity::Damage) {
             return Err(wrong(damage.text.clone()));
         }
     }

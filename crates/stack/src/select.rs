@@ -175,9 +175,8 @@ fn nothing_grows(layout: &Layout) -> Error {
 
 /// The first damage of a volume group, which may be why something is not found.
 fn damaged_group(layout: &Layout) -> Option<Error> {
-    let damage = |one: &&lvm2::Finding| one.severity == lvm2::Severity::Damage;
-    let count = layout.groups.findings().filter(damage).count();
-    let first = layout.groups.findings().find(damage)?;
+    let count = layout.groups.findings().filter(|one| one.is_damage()).count();
+    let first = layout.groups.findings().find(|one| one.is_damage())?;
     Some(Error::Damaged { what: first.text.clone(), count: u64::try_from(count).unwrap_or(u64::MAX) })
 }
 

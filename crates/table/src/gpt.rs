@@ -12,15 +12,15 @@
 //! 3. Both copies say the same, except where they lie and which checksum follows from that.
 
 use crate::copy::{Copies, Copy, Facts};
-use crate::finding::{Finding, overlaps};
 use crate::layout::{GPT_SIGNATURE, GptEntry, HeaderSector, MbrEntry};
+use crate::overlap::overlaps;
 use crate::partition::{DiskId, PartUuid, Partition, Role};
 use crate::record::{PROTECTIVE, Record};
 use crate::table::{Raw, Table};
 use crate::{Error, Result, Type};
 use disk::{Limits, ReadAt};
 use ondisk::num::{round_up, to_u64, to_usize};
-use ondisk::{Lba, Len, Sealed, SectorSize, Span};
+use ondisk::{Finding, Lba, Len, Sealed, SectorSize, Span};
 use zerocopy::FromBytes;
 
 /// The longest array of entries: what the kernel still reads.

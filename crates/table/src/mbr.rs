@@ -9,14 +9,14 @@
 //! 1. Each EBR is visited once, lies in the extended partition, and is counted against the limit.
 //! 2. Logical partitions are numbered from 5 in the order of the chain; empty slots take no number.
 
-use crate::finding::{Finding, overlaps};
 use crate::layout::MbrEntry;
+use crate::overlap::overlaps;
 use crate::partition::{DiskId, PartUuid, Partition, Role};
 use crate::record::{Record, Records, sectors};
 use crate::table::{Raw, Table};
 use crate::{Error, Result, Type};
 use disk::{Limits, ReadAt};
-use ondisk::{Lba, SectorSize, Span};
+use ondisk::{Finding, Lba, SectorSize, Span};
 use std::collections::BTreeSet;
 
 /// Whether these slots are those of a partition table rather than the code of a boot sector: what the kernel asks, and

@@ -6,13 +6,12 @@
 //! 3. The sector size of a GPT is that at which its header is found. An MBR has none: 512, unless with 4096 it fits
 //!    the disk and filesystems, or the chain of records, begin where it says, and none do with 512.
 
-use crate::finding::Finding;
 use crate::layout::MbrEntry;
 use crate::record::{PROTECTIVE, Record, sectors};
 use crate::table::Table;
 use crate::{Result, gpt, mbr, probe};
 use disk::{Limits, ReadAt};
-use ondisk::{Lba, Len, Offset, SectorSize, Span};
+use ondisk::{Finding, Lba, Len, Offset, SectorSize, Span};
 
 const SIZES: [SectorSize; 2] = [SectorSize::B512, SectorSize::B4096];
 

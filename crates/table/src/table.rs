@@ -5,11 +5,10 @@
 //! 2. A table can be read although it is damaged; then `findings` says so, and no change of it is planned.
 
 use crate::copy::Copies;
-use crate::finding::{Finding, Severity};
 use crate::partition::{DiskId, Neighbour, Partition, Role};
 use crate::record::Records;
 use crate::{Error, Result};
-use ondisk::{Len, Offset, SectorSize, SpanSet};
+use ondisk::{Finding, Len, Offset, SectorSize, Severity, SpanSet};
 use std::fmt;
 
 /// Which of the two formats.
