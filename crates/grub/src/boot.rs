@@ -259,7 +259,13 @@ impl Boot {
     #[must_use]
     pub fn needs(&self, layout: &Layout) -> BootNeeds {
         // GRUB 0.9x and EXTLINUX know no `meta_bg`.
-        let classic = |one: &BootSector| matches!(one.loader, Loader::GrubLegacy(_) | Loader::Syslinux(_));
+        let classic = |one: &BootSector| match &one.loader {
+            Loader::GrubLegacy(_) => true,
+            Loader::Syslinux(syslinux) => {
+                layout.volume(&syslinux.volume).is_some_and(|volume| volume.content == Content::Ext)
+            }
+            _ => false,
+        };
         BootNeeds { classic_descriptors: self.sectors.iter().any(classic), pinned: self.pinned(layout) }
     }
 
@@ -304,4 +310,31 @@ impl Boot {
 fn inside(layout: &Layout, spans: &[Span]) -> Vec<(VolumeId, Span)> {
     let pairs = spans.iter().flat_map(|span| layout.volumes.iter().map(move |volume| (volume, *span)));
     pairs.filter_map(|(volume, span)| Some((volume.id.clone(), owned(volume, span)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot(loader: Loader, growpart: Vec<VolumeId>) -> Boot {
+        let startup = Startup { growpart, growfs: vec!["/".to_owned()], ..Startup::default() };
+        let sectors = vec![BootSector { partition: None, loader }];
+        Boot { sectors, system_partitions: Vec::new(), startup }
+    }
+
+    #[test]
+    fn notes_are_few() {
+        let near = Span::new(Offset::new(1 << 20), Len::gib(1));
+        let far = Span::new(Offset::new(1 << 20), Len::gib(2048));
+        let chain = boot(Loader::Chain(Chain::Syslinux), vec![VolumeId::Partition(1)]);
+        assert_eq!(chain.notes(Depth::Filesystem, far), Vec::<String>::new());
+        assert_eq!(chain.notes(Depth::Disk, near).len(), 1);
+        assert_eq!(chain.notes(Depth::Partition, near).len(), 2);
+        let lilo = boot(Loader::Lilo, Vec::new());
+        assert_eq!(lilo.notes(Depth::Filesystem, near), Vec::<String>::new());
+        assert_eq!(
+            lilo.notes(Depth::Filesystem, far),
+            ["LILO counts sectors with 32 bits: it starts no kernel that lies behind 2 TiB"]
+        );
+    }
 }

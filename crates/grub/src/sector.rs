@@ -57,7 +57,7 @@ pub(crate) fn recognise(sector: &Bytes) -> Code {
         () if at(0, b"\xeb\x48\x90") && grub => {
             Stage1::read_from_bytes(sector).map_or(Code::Unknown, |record| Code::GrubLegacy(Box::new(record)))
         }
-        () if at(6, b"LILO") || at(2, b"LILO") => Code::Lilo,
+        () if at(6, b"LILO") => Code::Lilo,
         () if at(3, b"SYSLINUX") || at(3, b"EXTLINUX") => Code::Syslinux,
         () if says(b"Operating system load error.") || says(b"Missing OS\r\n") => {
             Code::Chain(Chain::Syslinux)

@@ -12,6 +12,7 @@ use disk::{Cancel, Cx, FileDev, Limits, Quiet};
 use grub::{Boot, Chain, CorePlace, GrubLegacy, Loader, Next, Resolution, core::Core};
 use ondisk::{Len, Offset, Span};
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use testkit::loader::{self, Grub2, UUID, blocks};
 use testkit::tool::{find, run};
@@ -147,6 +148,37 @@ fn a_search_by_uuid_is_followed() {
     run("tune2fs", ["-U".as_ref(), "clear".as_ref(), device.path().as_os_str()]);
     drop(device);
     assert_eq!(problems(&disk), [format!("no filesystem on this disk has the UUID {UUID}")]);
+}
+
+#[test]
+fn what_grub_install_itself_writes_is_read() {
+    let disk = Disk::new(MBR, MIB, "ext4-4k");
+    let head = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/grub-install/head.gz");
+    let head = testkit::tool::output("gzip", ["-dc".as_ref(), head.as_os_str()]).stdout;
+    File::options().write(true).open(&disk.path).unwrap().write_all_at(&head, 0).unwrap();
+    loader::with_files(&disk.path, disk.boot, |root| {
+        std::fs::copy(find("/usr/lib/grub/i386-pc/normal.mod"), root.join("boot/grub/i386-pc/normal.mod"))
+            .unwrap();
+    });
+    let (_, boot) = disk.look();
+    let (place, core, resolution) = grub2(&boot);
+    assert_eq!((place, resolution.resolves()), (&CorePlace::Gap, Some(true)));
+    assert_eq!(core.modules, ["part_msdos", "fshelp", "ext2", "biosdisk", "search_fs_uuid"]);
+    let config = format!("search.fs_uuid {UUID} root \nset prefix=($root)'/boot/grub'\n");
+    assert_eq!(core.config.as_deref(), Some(config.as_bytes()));
+    assert_eq!(core.prefix.as_deref(), Some(b"/boot/grub".as_slice()));
+}
+
+#[test]
+fn lilo_pins_every_file() {
+    let disk = Disk::new(MBR, MIB, "ext3-1k");
+    // LILO's boot sector begins with a jump and names itself behind it, as file(1) knows it.
+    File::options().write(true).open(&disk.path).unwrap().write_all_at(b"\xeb\x6c\0\0\0\0LILO", 0).unwrap();
+    let (layout, boot) = disk.look();
+    assert!(matches!(boot.sectors[0].loader, Loader::Lilo));
+    let needs = boot.needs(&layout);
+    assert_eq!(needs.pinned, [(VolumeId::Partition(1), Span::whole(Len::mib(63)))]);
+    assert!(!needs.classic_descriptors);
 }
 
 #[test]
