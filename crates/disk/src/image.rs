@@ -201,12 +201,12 @@ impl Image {
             refuse_taken(place)?;
             place.store.may_create()?;
         }
-        let steps = steps(&*self.dev, change)?;
         self.dev.may_reach(change.reach())?;
         let added = change.added();
         if self.dev.free()?.is_some_and(|free| free < added) {
             return Err(no_space("reserve", Span::new(change.old_len.end(), added).unwrap_or_default()));
         }
+        let steps = steps(&*self.dev, change)?;
         self.refuse_crowded(journal, journal_len(&steps, change.old_len), added)?;
         Ok(steps)
     }
