@@ -115,7 +115,7 @@ fn a_device_in_use() {
     let mount = Mount::new(device.path(), "ro,noload");
     refused("a mount");
     drop(mount);
-    let claim = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::EXCL;
+    let claim = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::EXCL | rustix::fs::OFlags::CLOEXEC;
     let claim = rustix::fs::open(device.path(), claim, rustix::fs::Mode::empty()).unwrap();
     refused("O_EXCL");
     drop(claim);
