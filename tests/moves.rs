@@ -352,3 +352,40 @@ fn a_large_move_is_bounded_and_can_be_stopped() {
     assert!(used.iter().all(|used| *used < 80 << 20), "{used:?} bytes of memory");
     println!("{used:?} bytes of memory");
 }
+
+/// Children, whose parents hold most of what moves: the parents stay as they are.
+#[test]
+fn in_children_of_chains() {
+    for (kind, grows) in [(KINDS[2], 10), (KINDS[2], 300), (KINDS[5], 10), (KINDS[5], 300)] {
+        let dir = tempfile::tempdir().unwrap();
+        let [raw, after] = ["before.raw", "after.raw"].map(|name| dir.path().join(name));
+        let guest = &GUESTS[0];
+        let old = guest.disk(&raw);
+        let parent = contain(&raw, kind, dir.path());
+        let kept = seen(&parent);
+        let child = dir.path().join(format!("child.{}", kind.0));
+        run(IMGTOOL, ["create", child.to_str().unwrap(), "--backing", parent.to_str().unwrap()]);
+        // The child has become longer before, and has blocks of its own.
+        ends(0, &child, "grow @ +8M --disk-only");
+        ends(0, &child, &format!("grow @ +{grows}M -p 1 --move --check"));
+        assert_eq!(seen(&parent), kept, "{kind:?}");
+        ends(0, &child, "check @");
+        let what = format!("child {kind:?} by {grows}");
+        let flat = dir.path().join("flat.qcow2");
+        if kind.1 == "qcow2" {
+            testkit::oracle::qemu_convert(&child, kind.1, &flat, "qcow2", &[]);
+            content(&flat, "qcow2", &after);
+            guest.sound(&after, &what);
+            let new = partitions(&after, SectorSize::B512);
+            for (was, is) in old.iter().zip(&new) {
+                let (ours, theirs) = (guest.identity(&raw, was), guest.identity(&after, is));
+                ours.0.unwrap().assert_same(&theirs.0.unwrap());
+                assert_eq!(ours.1, theirs.1, "{what}");
+            }
+        }
+        for part in [1, 2] {
+            let list = |image: &Path| ends(0, image, &format!("fs find @ / -p {part}"));
+            assert_eq!(list(&raw), list(&child), "{what}");
+        }
+    }
+}
