@@ -12,11 +12,11 @@ use testkit::tool::{copy_sparse, run};
 use crate::kit::{document, ends};
 use crate::refused::{patch, refused};
 
-const PV: u64 = 1 << 20;
+pub const PV: u64 = 1 << 20;
 const PV_LEN: u64 = 159 << 20;
 
 /// A disk with one physical volume: swap, a root filesystem, another one, and free extents.
-fn disk(dir: &Path) -> PathBuf {
+pub fn disk(dir: &Path) -> PathBuf {
     let (disk, fs) = (dir.join("disk.raw"), dir.join("fs"));
     std::fs::File::create(&disk).unwrap().set_len(161 << 20).unwrap();
     partition(&disk, &format!("label: gpt\nstart=2048, size={}", PV_LEN / 512));
