@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::progress::Meter;
 use crate::sandbox::{self, Needs};
 use disk::{Cancel, Cx, Limits};
+use ondisk::Len;
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -48,6 +49,14 @@ impl Session {
         Cx { progress: &self.meter, cancel: &self.cancel, limits: self.limits, now: self.now }
     }
 
+    /// The same for a change, which may hold three large structures at once: a table as it was, as planned and as
+    /// staged. Together they stay within what is allowed.
+    #[must_use]
+    pub fn change_cx(&self) -> Cx<'_> {
+        let memory = Len::new(self.limits.memory.get() / 3);
+        Cx { limits: Limits { memory, ..self.limits }, ..self.cx() }
+    }
+
     /// Gives up everything that the command does not need from here on. Every command calls this when what it was
     /// told to work on is open, and before it looks at a single byte of it.
     pub fn confine(&self, needs: &Needs, out: &Output) {
@@ -83,7 +92,6 @@ impl Session {
 mod tests {
     use super::*;
     use crate::args::{Parsed, parse};
-    use ondisk::Len;
 
     fn session(line: &str) -> Session {
         match parse(line.split(' ').map(Into::into)) {
@@ -96,6 +104,7 @@ mod tests {
     fn limits_follow_the_options() {
         let told = session("imgtool info a -j 3 --memory 64M");
         assert_eq!((told.cx().limits.threads, told.cx().limits.memory), (3, Len::mib(64)));
+        assert_eq!(told.change_cx().limits.memory, Len::new((64 << 20) / 3));
         let silent = session("imgtool info a");
         assert_eq!(silent.limits.threads, std::thread::available_parallelism().unwrap().get());
         assert!(silent.cx().now > 1_600_000_000);

@@ -60,7 +60,7 @@ pub(super) struct Typed {
     /// Show progress on standard error: auto, always, never, json (one object a line)
     #[arg(long, value_name = "WHEN", hide_possible_values = true)]
     progress: Option<ProgressWhen>,
-    /// Upper bound of working memory [default: 512M]
+    /// Upper bound of working memory, of which each large structure of a change has a third [default: 512M]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<Len>,
     /// A parent of the image, where it does not lie in the image's folder; may be repeated

@@ -35,7 +35,7 @@ pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Fai
         full_check: args.change.check,
         boot: needs,
     };
-    let mut grown = stage(&source, &request, &session.cx()).of(&args.image)?;
+    let mut grown = stage(&source, &request, &session.change_cx()).of(&args.image)?;
     if !grown.change.is_empty() {
         grown.notes.extend(boot.notes(request.depth, grown.after.partition));
     }
@@ -49,7 +49,7 @@ pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Fai
 
 /// What could start the disk, and what that relies on.
 fn boot_loaders(source: &Source<'_>, session: &Session) -> Result<(Boot, BootNeeds), grub::Error> {
-    let cx = session.cx();
+    let cx = session.change_cx();
     let disk = source.open(source.file, &cx)?;
     let layout = discover(&disk, &cx)?;
     let boot = grub::look(&disk, &layout, &cx)?;

@@ -83,7 +83,7 @@ fn commit(
         return image.foresee(change, &options).of(name).map(Committed::Foreseen);
     }
     session.cancel.check().of(name)?;
-    image.commit(change, &options, &session.cx()).of(name).map(Committed::Done)
+    image.commit(change, &options, &session.change_cx()).of(name).map(Committed::Done)
 }
 
 /// The command line, for people who find a journal.

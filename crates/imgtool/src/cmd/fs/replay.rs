@@ -17,7 +17,7 @@ pub(super) fn run(args: &Replay, session: &Session, out: &mut Output) -> Result<
     let mut opened = session.open_writing(&args.image, &args.change)?;
     session.confine_change(&args.image, &args.change, out);
     let source = opened.source(&opened.image);
-    let replayed = stack::replay::stage(&source, &args.at.place(), args.change.check, &session.cx());
+    let replayed = stack::replay::stage(&source, &args.at.place(), args.change.check, &session.change_cx());
     let replayed = replayed.of(&args.image)?;
     let committed = commit(&mut opened.image, &args.image, &replayed.change, &args.change, session)?;
     let dry_run = session.globals.dry_run;
