@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use ondisk::{Len, Offset, Span};
-use testkit::guest::{extents, partition, put};
-use testkit::images::{Fill, flavor, make};
+use testkit::guest::{extents, partition, put, take};
+use testkit::images::{Fill, flavor, make, place};
 use testkit::lvm::Lvm;
-use testkit::oracle::{Loop, assert_clean};
+use testkit::oracle::{Loop, assert_clean, assert_sgdisk_verify};
 use testkit::tool::{copy_sparse, run};
 
-use crate::kit::{document, ends};
+use crate::kit::{document, ends, seen};
 use crate::refused::{patch, refused};
 
 pub const PV: u64 = 1 << 20;
@@ -99,7 +99,7 @@ fn the_volume_that_is_meant_takes_the_space() {
             let spans: Vec<Span> =
                 spans.into_iter().filter(|one| one.volume == name).map(|one| one.span).collect();
             let copy = dir.path().join("volume");
-            testkit::guest::take(&image, &spans, &copy);
+            take(&image, &spans, &copy);
             assert_clean(&copy, Offset::ZERO);
         }
         let rest = line.replace("+40M", "max");
@@ -168,4 +168,36 @@ fn groups_that_must_not_be_changed() {
     });
     refused(3, &image, "grow @ +40M -p vg-0/root");
     refused(3, &image, "grow @ +40M -p vg-0/data");
+}
+
+/// A physical volume knows places only from its own start: it moves like any other partition.
+#[test]
+fn a_physical_volume_moves_out_of_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let [disk, fs, before, after] = ["disk.raw", "fs", "before", "after"].map(|name| dir.path().join(name));
+    let pv = |mib: u64| Span::new(Offset::new(mib << 20), Len::mib(80)).unwrap();
+    std::fs::File::create(&disk).unwrap().set_len(131 << 20).unwrap();
+    partition(&disk, "label: gpt\nstart=2048, size=98304\nstart=100352, size=163840");
+    make(flavor("ext4-1k"), Len::mib(48), Fill::Tree, &fs);
+    place(&fs, &disk, Offset::new(1 << 20));
+    {
+        let devices = [Loop::span(&disk, pv(49).start(), pv(49).len())];
+        let lvm = Lvm::on(&devices);
+        lvm.create("vg", &[], &["-s", "1m"]);
+        lvm.lvcreate(&["-l", "64", "-n", "data", "vg"]);
+    }
+    make(flavor("ext4-1k"), Len::mib(64), Fill::Lived, &fs);
+    let runs = |mib| extents(&disk, pv(mib)).into_iter().map(|one| one.span).collect::<Vec<_>>();
+    put(&fs, &disk, &runs(49));
+    take(&disk, &runs(49), &before);
+    refused(3, &disk, "grow @ +40M -p 1");
+    ends(0, &disk, "grow @ +40M -p 1 --move");
+    ends(0, &disk, "check @");
+    assert_sgdisk_verify(&disk);
+    assert_clean(&disk, Offset::new(1 << 20));
+    // The last MiB boundary from which it fits.
+    take(&disk, &runs(90), &after);
+    assert_eq!(seen(&after).digest, seen(&before).digest);
+    let devices = [Loop::span(&disk, pv(90).start(), pv(90).len())];
+    Lvm::on(&devices).assert_clean("vg");
 }
