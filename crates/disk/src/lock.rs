@@ -7,8 +7,8 @@
 //!    refuses writing. We test, take ours, and test again, which closes the race.
 //! 3. Any other record lock, then `flock`, for those who know only that.
 //! 4. The locks belong to the open file and vanish with it, however the process ends.
-//! 5. A plan is made without the lease, so that nobody waits for it; the commit takes it again ([`Guard::hold`]), finds
-//!    who has come in the meantime, and keeps newcomers waiting while it writes.
+//! 5. A plan is made without the lease, so that nobody waits for it; the commit takes it again, finds who has come in
+//!    the meantime, and keeps newcomers waiting while it writes.
 
 mod guard;
 mod holders;
