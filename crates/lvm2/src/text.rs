@@ -13,8 +13,11 @@
 //!    here recurses on input.
 //! 3. No name occurs twice in a section.
 
-use disk::{Budget, Limits};
-use ondisk::Len;
+mod lex;
+mod parse;
+
+use disk::Limits;
+use lex::{Lexer, Token};
 use ondisk::num::to_u64;
 use std::ops::Range;
 
@@ -32,8 +35,6 @@ pub enum BadText {
     Memory(disk::Error),
 }
 
-/// Sections in sections go no deeper than this; the tools use five.
-const DEPTH: usize = 16;
 /// Places in the text have 32 bits.
 const BYTES_MAX: usize = 1 << 30;
 
@@ -95,14 +96,7 @@ impl Text {
         if bytes.len() > BYTES_MAX {
             return Err(BadText::Syntax { at: BYTES_MAX, what: "a text of more than 1 GiB" });
         }
-        let mut parser = Parser {
-            lexer: Lexer { bytes: &bytes, at: 0 },
-            nodes: Vec::new(),
-            open: Vec::new(),
-            budget: limits.budget("the metadata of a volume group"),
-        };
-        parser.run()?;
-        let nodes = parser.nodes;
+        let nodes = parse::nodes(&bytes, limits)?;
         let text = Self { bytes, nodes };
         text.names_once()?;
         Ok(text)
@@ -265,201 +259,6 @@ impl<'a> Value<'a> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Name(&'a str),
-    Number(&'a str),
-    Text(&'a str),
-    Equals,
-    Open,
-    Close,
-    ListOpen,
-    ListClose,
-    Comma,
-    End,
-}
-
-struct Lexer<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'+' | b'-' | b'/')
-}
-
-impl<'a> Lexer<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn advance(&mut self) {
-        self.at = self.at.saturating_add(1);
-    }
-
-    fn bad<T>(&self, what: &'static str) -> Result<T, BadText> {
-        Err(BadText::Syntax { at: self.at, what })
-    }
-
-    /// The next token, and its place.
-    fn next(&mut self) -> Result<(Token<'a>, Range<u32>), BadText> {
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'#' => self.skip_line(),
-                byte if byte.is_ascii_whitespace() => self.advance(),
-                _ => break,
-            }
-        }
-        let start = self.at;
-        let token = match self.peek() {
-            None => Token::End,
-            Some(0) if start.saturating_add(1) == self.bytes.len() => Token::End,
-            Some(b'"') => self.quoted()?,
-            Some(byte) if is_word(byte) => self.word()?,
-            Some(byte) => {
-                self.advance();
-                match byte {
-                    b'=' => Token::Equals,
-                    b'{' => Token::Open,
-                    b'}' => Token::Close,
-                    b'[' => Token::ListOpen,
-                    b']' => Token::ListClose,
-                    b',' => Token::Comma,
-                    _ => return Err(BadText::Syntax { at: start, what: "an unexpected character" }),
-                }
-            }
-        };
-        Ok((token, u32_of(start)..u32_of(self.at)))
-    }
-
-    fn skip_line(&mut self) {
-        while self.peek().is_some_and(|byte| byte != b'\n') {
-            self.advance();
-        }
-    }
-
-    fn quoted(&mut self) -> Result<Token<'a>, BadText> {
-        self.advance();
-        let start = self.at;
-        loop {
-            match self.peek() {
-                None => return self.bad("a string without an end"),
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    self.advance();
-                    self.advance();
-                }
-                Some(_) => self.advance(),
-            }
-        }
-        let bytes = self.bytes.get(start..self.at).unwrap_or_default();
-        self.advance();
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Token::Text(text)),
-            Err(_) => self.bad("a string that is not UTF-8"),
-        }
-    }
-
-    fn word(&mut self) -> Result<Token<'a>, BadText> {
-        let start = self.at;
-        while self.peek().is_some_and(is_word) {
-            self.advance();
-        }
-        let word = self.bytes.get(start..self.at).and_then(|bytes| std::str::from_utf8(bytes).ok());
-        let Some(word) = word else { return self.bad("a name that is not ASCII") };
-        let digits = word.strip_prefix('-').unwrap_or(word);
-        let number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        Ok(if number { Token::Number(word) } else { Token::Name(word) })
-    }
-}
-
-struct Parser<'a> {
-    lexer: Lexer<'a>,
-    nodes: Vec<Node>,
-    /// The sections around the place at hand.
-    open: Vec<usize>,
-    budget: Budget,
-}
-
-impl Parser<'_> {
-    fn run(&mut self) -> Result<(), BadText> {
-        loop {
-            let (token, place) = self.lexer.next()?;
-            match token {
-                // A logical volume may be called `1`.
-                Token::Name(_) | Token::Number(_) => self.named(place)?,
-                Token::Close => match self.open.pop() {
-                    Some(section) => self.close(section, &place),
-                    None => return self.lexer.bad("a brace that closes nothing"),
-                },
-                Token::End if self.open.is_empty() => return Ok(()),
-                Token::End => return self.lexer.bad("a section without an end"),
-                _ => return self.lexer.bad("something that is no name"),
-            }
-        }
-    }
-
-    fn named(&mut self, name: Range<u32>) -> Result<(), BadText> {
-        let (token, place) = self.lexer.next()?;
-        match token {
-            Token::Open if self.open.len() == DEPTH => self.lexer.bad("sections in more than 16 sections"),
-            Token::Open => {
-                self.open.push(self.nodes.len());
-                self.push(Node {
-                    name,
-                    value: place.end..place.end,
-                    end: place.end,
-                    next: 0,
-                    is_section: true,
-                })
-            }
-            Token::Equals => {
-                let value = self.value()?;
-                let end = value.end;
-                let next = u32_of(self.nodes.len().saturating_add(1));
-                self.push(Node { name, value, end, next, is_section: false })
-            }
-            _ => self.lexer.bad("a name without a value or section"),
-        }
-    }
-
-    fn push(&mut self, node: Node) -> Result<(), BadText> {
-        // A node, its name while names are compared, and as much for what a volume group is made of.
-        self.budget.take(Len::new(to_u64(size_of::<Node>()).saturating_mul(4))).map_err(BadText::Memory)?;
-        self.nodes.push(node);
-        Ok(())
-    }
-
-    fn close(&mut self, section: usize, brace: &Range<u32>) {
-        let next = u32_of(self.nodes.len());
-        if let Some(node) = self.nodes.get_mut(section) {
-            node.value.end = brace.start;
-            node.end = brace.end;
-            node.next = next;
-        }
-    }
-
-    /// A value or a list of values, not of lists; its place.
-    fn value(&mut self) -> Result<Range<u32>, BadText> {
-        let (token, place) = self.lexer.next()?;
-        match token {
-            Token::Number(_) | Token::Text(_) => return Ok(place),
-            Token::ListOpen => {}
-            _ => return self.lexer.bad("something that is no value"),
-        }
-        let mut may_be_value = true;
-        loop {
-            let (token, end) = self.lexer.next()?;
-            match token {
-                Token::ListClose => return Ok(place.start..end.end),
-                Token::Number(_) | Token::Text(_) if may_be_value => may_be_value = false,
-                Token::Comma if !may_be_value => may_be_value = true,
-                _ => return self.lexer.bad("something that belongs in no list"),
-            }
-        }
-    }
-}
-
 /// Invariant: places are bounded by [`BYTES_MAX`].
 fn u32_of(n: usize) -> u32 {
     ondisk::num::low32(to_u64(n))
@@ -472,6 +271,7 @@ fn usize_of(n: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ondisk::Len;
 
     const SAMPLE: &str =
         "vg {\nid = \"x\"\t# why\nlist=[\n\"a\", 7, ]\n1 { -f = -1.5 }\ne {\n}\n}\n# end\nv = 1\n";

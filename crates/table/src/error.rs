@@ -115,10 +115,12 @@ impl Classified for Error {
         match self {
             Self::Disk(inner) => inner.help(),
             Self::Damaged { .. } => {
-                Some("`imgtool check` lists everything, `partition fix` mends it".to_owned())
+                Some("`imgtool check` lists everything; sgdisk or fdisk mends it".to_owned())
             }
-            Self::MbrLimit { .. } => Some("`partition to-gpt` lifts the limit".to_owned()),
-            Self::NoRoom { behind: Some(_), .. } => Some("`resize --move` moves what lies behind".to_owned()),
+            Self::MbrLimit { .. } => {
+                Some("a GPT lifts the limit: `sgdisk --mbrtogpt` makes one of an MBR".to_owned())
+            }
+            Self::NoRoom { behind: Some(_), .. } => Some("`grow --move` moves what lies behind".to_owned()),
             _ => None,
         }
     }

@@ -73,7 +73,7 @@ pub fn plan_grow_partition(table: &Table, number: u32, to: To, disk_len: Len) ->
     };
     if limit.clipped && to == To::Max {
         plan.says.push(format!(
-            "partition {number} stops at byte {end}: an MBR cannot describe more than {}; `partition to-gpt` lifts it",
+            "partition {number} stops at byte {end}: an MBR cannot describe more than {}, a GPT could",
             Human(mbr_reach(table.sector_size))
         ));
     }

@@ -48,7 +48,7 @@ fn assert_damaged(image: &Image, words: &str) {
     let number = image.table().partitions().first().map_or(1, |part| part.number);
     let error = table::plan_grow_partition(&image.table(), number, To::Max, Len::new(2 * LEN)).unwrap_err();
     assert_eq!(error.class(), Class::Corrupt, "{error}");
-    assert!(error.help().unwrap().contains("partition fix"));
+    assert!(error.help().unwrap().contains("imgtool check"));
 }
 
 fn sgdisk_objects(image: &Image) {

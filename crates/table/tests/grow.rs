@@ -60,9 +60,9 @@ fn mbr_stops_at_its_limit() {
     let expect = ours.dump_with(1, (1 << 32) - 2048 - 2048, None);
     let error = plan_grow_partition(&ours.table(), 1, end(5 << 39), len(3 << 40)).unwrap_err();
     assert!(matches!(error, Error::MbrLimit { .. }));
-    assert!(error.to_string().contains("2 TiB") && error.help().unwrap().contains("to-gpt"), "{error}");
+    assert!(error.to_string().contains("2 TiB") && error.help().unwrap().contains("GPT"), "{error}");
     let plan = plan_grow_partition(&ours.table(), 1, To::Max, len(3 << 40)).unwrap();
-    assert!(plan.sentences().iter().any(|text| text.contains("to-gpt")), "{:?}", plan.sentences());
+    assert!(plan.sentences().iter().any(|text| text.contains("a GPT could")), "{:?}", plan.sentences());
     ours.apply(plan, 3 << 40);
     assert_eq!(ours.damage(), Vec::<String>::new());
     ours.set_len(2 << 40).assert_clean();
