@@ -6,129 +6,39 @@ use extfs::csum::{InodeSeed, Object, Sums, seal_superblock};
 use extfs::read::map::Piece;
 use extfs::{BlockNo, Ext, Geometry, GroupNo, Inode, InodeNo, Kind, layout};
 use ondisk::{Sealed, Span};
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, symlink};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use testkit::tool::{done, output, tool};
+use testkit::small::{SMALL, Small};
 use zerocopy::{FromBytes, IntoBytes};
 
-const EXT4: &str = "has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file,\
-                    extent,64bit,flex_bg,huge_file,dir_nlink,extra_isize,metadata_csum";
-const EXT3: &str = "has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file";
 /// Inodes whose map is a tree of extents.
 const EXTENTS: u32 = 0x8_0000;
 
-/// Name, size in KiB, features, changes of them, further options.
-type Flavor = (&'static str, u32, &'static str, &'static str, &'static [&'static str]);
+/// A larger one slows every round down and holds nothing that the others have not.
+const KIB_MAX: u32 = 8192;
 
-const FLAVORS: &[Flavor] = &[
-    ("ext4", 6144, EXT4, "", &["-b", "1024", "-g", "1024"]),
-    ("plain4", 5120, EXT4, "^metadata_csum,^64bit,^has_journal", &["-b", "1024", "-g", "2048"]),
-    ("uninit", 5120, EXT4, "^metadata_csum,^64bit,uninit_bg,^has_journal", &["-b", "1024", "-g", "1024"]),
-    ("ext3", 4096, EXT3, "", &["-b", "1024", "-I", "128", "-g", "1024"]),
-    ("ext2", 2048, EXT3, "^has_journal", &["-b", "1024", "-I", "256"]),
-    ("old", 1024, "filetype", "", &["-b", "1024", "-I", "128", "-g", "512"]),
-    ("inline", 4096, EXT4, "inline_data,^has_journal", &["-b", "1024"]),
-    ("values", 4096, EXT4, "ea_inode,^has_journal", &["-b", "1024"]),
-    (
-        "quota",
-        4096,
-        EXT4,
-        "quota,project,^has_journal",
-        &["-b", "1024", "-E", "quotatype=usrquota:grpquota:prjquota"],
-    ),
-    ("orphans", 6144, EXT4, "orphan_file", &["-b", "1024"]),
-    ("bigalloc", 8192, EXT4, "bigalloc,^has_journal,^resize_inode", &["-b", "1024", "-C", "4096"]),
-    ("meta_bg", 6144, EXT4, "meta_bg,^resize_inode,^has_journal,^64bit", &["-b", "1024", "-g", "256"]),
-    ("sparse2", 6144, EXT4, "sparse_super2,^resize_inode,^has_journal,mmp", &["-b", "1024", "-g", "1024"]),
-    ("reserve", 6144, EXT4, "^has_journal", &["-b", "1024", "-g", "256", "-E", "resize=8192"]),
-    ("four", 8192, EXT4, "casefold,^has_journal", &["-b", "4096"]),
-];
-
-/// A filesystem of every flavour.
+/// All small filesystems.
 #[must_use]
 pub fn bases() -> Vec<Base> {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let make = |flavor: &Flavor| {
-        let disk = make(flavor, dir.path());
+    let make = |small: &Small| {
+        let disk = load(&small.make(dir.path()));
         let kinds = places(&disk);
-        Base::new(flavor.0, disk, kinds)
+        Base::new(small.name, disk, kinds)
     };
-    FLAVORS.iter().map(make).collect()
+    SMALL.iter().filter(|small| small.kib <= KIB_MAX).map(make).collect()
 }
 
-/// A filesystem of the flavour of that name, below `dir`.
+/// The small filesystem of that name, made below `dir`.
 pub(crate) fn named(name: &str, dir: &Path) -> Sparse {
-    make(FLAVORS.iter().find(|flavor| flavor.0 == name).expect("a flavour"), dir)
-}
-
-fn make(&(name, kib, features, change, options): &Flavor, dir: &Path) -> Sparse {
-    let (tree, path) = (dir.join("tree"), dir.join(name));
-    if !tree.exists() {
-        plant(&tree);
-    }
-    let parts = ["none", features, change].into_iter().filter(|part| !part.is_empty());
-    let features = parts.collect::<Vec<_>>().join(",");
-    File::create(&path).and_then(|file| file.set_len(u64::from(kib) << 10)).expect("an empty image");
-    let mut mke2fs = tool("mke2fs");
-    mke2fs.env("E2FSPROGS_FAKE_TIME", "1700000000").args(["-q", "-F", "-N", "256", "-O", &features]);
-    done(
-        mke2fs
-            .args([
-                "-U",
-                "6f8b1a52-0c4e-4f57-9d3a-8f2f5d1c7e10",
-                "-E",
-                "hash_seed=6f8b1a52-0c4e-4f57-9d3a-8f2f5d1c7e11",
-            ])
-            .args(options)
-            .arg("-d")
-            .arg(&tree)
-            .arg(&path),
-    );
-    let (value, commands) = (dir.join("value"), dir.join("commands"));
-    let value_len = if name == "values" { 3000 } else { 300 };
-    fs::write(&value, vec![b'w'; value_len]).expect("a value");
-    let value = value.display();
-    let mut script = format!("ea_set -f {value} /a/size7 user.large\nea_set -f {value} /many user.large\n");
-    if name == "four" {
-        script += "set_inode_field /many flags 0x40080000\n";
-    }
-    fs::write(&commands, script).expect("a script");
-    done(tool("debugfs").arg("-w").arg("-f").arg(&commands).arg(&path));
-    // Builds hash trees, and counts quota.
-    output("e2fsck", ["-fyD".as_ref(), path.as_os_str()]);
-    done(tool("e2fsck").arg("-fn").arg(&path));
-    load(&path)
+    load(&Small::named(name).make(dir))
 }
 
 /// The bytes of an image, with its holes.
 pub(crate) fn load(path: &Path) -> Sparse {
     let file = File::open(path).and_then(|file| FileDev::new(file).map_err(std::io::Error::other));
     Sparse::load(&file.expect("an image")).expect("an image can be read")
-}
-
-fn plant(root: &Path) {
-    let make = || -> std::io::Result<()> {
-        for dir in ["a/b/c/d", "many", "empty"] {
-            fs::create_dir_all(root.join(dir))?;
-        }
-        for i in 0..90 {
-            let name = format!("many/a file with a rather long name, the number {i} of them");
-            fs::write(root.join(name), vec![7; i % 5])?;
-        }
-        for (i, len) in [0, 59, 60, 61, 150, 1023, 1024, 5000, 40_000].into_iter().enumerate() {
-            fs::write(root.join(format!("a/size{i}")), vec![i as u8; len])?;
-        }
-        let sparse = File::create(root.join("sparse"))?;
-        for at in 0..14_u64 {
-            sparse.write_all_at(b"island", at * 50_000)?;
-        }
-        symlink("a/size1", root.join("fast"))?;
-        symlink("x".repeat(90), root.join("slow"))?;
-        fs::hard_link(root.join("a/size5"), root.join("a/b/again"))
-    };
-    make().expect("a tree of files");
 }
 
 /// The metadata of a sound filesystem.

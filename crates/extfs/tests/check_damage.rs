@@ -11,8 +11,9 @@
 
 mod checking;
 
-use checking::{BASES, Theirs, base, findings, theirs};
+use checking::{Theirs, base, findings, theirs};
 use ondisk::Offset;
+use testkit::small::Small;
 
 /// Base, commands, and what one of our findings must say.
 const DAMAGE: &[(&str, &str, &str)] = &[
@@ -82,11 +83,10 @@ fn each_kind_of_damage_is_found_and_named() {
     let dir = tempfile::tempdir().unwrap();
     let (mut made, mut wrong) = (None, Vec::new());
     for (name, commands, expected) in DAMAGE {
-        let index = BASES.iter().position(|base| base.0 == *name).unwrap();
         let of = made
             .take()
             .filter(|made: &checking::Base| made.name == *name)
-            .unwrap_or_else(|| base(index, dir.path()));
+            .unwrap_or_else(|| base(Small::named(name), dir.path()));
         std::fs::write(&of.path, &of.bytes).unwrap();
         let said = testkit::oracle::debugfs(&of.path, Offset::ZERO, true, &format!("{commands}\n"));
         let (theirs, text) = theirs(&of.path);

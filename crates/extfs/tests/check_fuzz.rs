@@ -16,11 +16,12 @@
 
 mod checking;
 
-use checking::{BASES, Base, Theirs, base, seal, theirs, verdict};
+use checking::{Base, Theirs, base, seal, theirs, verdict};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use testkit::sim::Rng;
+use testkit::small::SMALL;
 
 /// Where we see more than e2fsck, and a kernel sees it too.
 ///
@@ -132,17 +133,19 @@ fn agrees_with_e2fsck_about_random_damage() {
     let only = std::env::var("EXTFS_BASE").ok();
     let fast = Path::new("/dev/shm");
     let dir = if fast.is_dir() { tempfile::tempdir_in(fast) } else { tempfile::tempdir() }.unwrap();
-    let chosen: Vec<usize> =
-        (0..BASES.len()).filter(|&i| only.as_deref().is_none_or(|only| only == BASES[i].0)).collect();
+    let chosen: Vec<_> =
+        SMALL.iter().filter(|small| only.as_deref().is_none_or(|only| only == small.name)).collect();
+    let seeds = (seed..).step_by(1000);
+    let chosen: Vec<_> = chosen.into_iter().zip(seeds).collect();
     let each = count / chosen.len() as u64;
     let (mut damaged, mut wrong) = (0, Vec::new());
     for pair in chosen.chunks(2) {
         let done: Vec<_> = std::thread::scope(|scope| {
             let workers: Vec<_> = pair
                 .iter()
-                .map(|&index| {
+                .map(|&(small, seed)| {
                     let dir = dir.path();
-                    scope.spawn(move || campaign(&base(index, dir), each, seed + index as u64 * 1000))
+                    scope.spawn(move || campaign(&base(small, dir), each, seed))
                 })
                 .collect();
             workers.into_iter().map(|worker| worker.join().expect("a campaign")).collect()

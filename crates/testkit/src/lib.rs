@@ -11,5 +11,6 @@ pub mod loader;
 pub mod lvm;
 pub mod oracle;
 pub mod sim;
+pub mod small;
 pub mod tool;
 pub mod vhd;

@@ -6,10 +6,10 @@ use extfs::csum::{Object, seal_superblock};
 use extfs::read::map::Piece;
 use extfs::{BlockNo, Ext, GroupNo, Inode, InodeNo, Kind, layout};
 use ondisk::{Len, Offset, Span};
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::fs;
 use std::path::{Path, PathBuf};
-use testkit::tool::{done, output, said, tool};
+use testkit::small::Small;
+use testkit::tool::{output, said};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A disk in memory.
@@ -120,109 +120,10 @@ pub struct Base {
     pub targets: Vec<Vec<Target>>,
 }
 
-const EXT4: &str = "has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file,\
-                    extent,64bit,flex_bg,huge_file,dir_nlink,extra_isize,metadata_csum";
-const EXT3: &str = "has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file";
-
-/// Name, size in KiB, features, further options.
-pub const BASES: &[(&str, u32, &str, &str, &[&str])] = &[
-    ("ext4", 6144, EXT4, "", &["-b", "1024", "-g", "1024"]),
-    ("plain4", 5120, EXT4, "^metadata_csum,^64bit,^has_journal", &["-b", "1024", "-g", "2048"]),
-    ("uninit", 5120, EXT4, "^metadata_csum,^64bit,uninit_bg,^has_journal", &["-b", "1024", "-g", "1024"]),
-    ("ext3", 4096, EXT3, "", &["-b", "1024", "-I", "128", "-g", "1024"]),
-    ("ext2", 2048, EXT3, "^has_journal", &["-b", "1024", "-I", "256"]),
-    ("old", 1024, "filetype", "", &["-b", "1024", "-I", "128", "-g", "512"]),
-    ("inline", 4096, EXT4, "inline_data,^has_journal", &["-b", "1024"]),
-    ("values", 4096, EXT4, "ea_inode,^has_journal", &["-b", "1024"]),
-    (
-        "quota",
-        4096,
-        EXT4,
-        "quota,project,^has_journal",
-        &["-b", "1024", "-E", "quotatype=usrquota:grpquota:prjquota"],
-    ),
-    ("orphans", 6144, EXT4, "orphan_file", &["-b", "1024"]),
-    ("bigalloc", 8192, EXT4, "bigalloc,^has_journal,^resize_inode", &["-b", "1024", "-C", "4096"]),
-    ("meta_bg", 6144, EXT4, "meta_bg,^resize_inode,^has_journal,^64bit", &["-b", "1024", "-g", "256"]),
-    ("sparse2", 6144, EXT4, "sparse_super2,^resize_inode,^has_journal,mmp", &["-b", "1024", "-g", "1024"]),
-    ("four", 8192, EXT4, "casefold,^has_journal", &["-b", "4096"]),
-    ("large", 16384, EXT4, "large_dir,^has_journal", &["-b", "65536", "-I", "512"]),
-    ("revision0", 1024, "", "", &["-b", "1024", "-r", "0"]),
-];
-
-fn plant(root: &Path) {
-    for dir in ["a/b/c/d", "many", "empty"] {
-        fs::create_dir_all(root.join(dir)).unwrap();
-    }
-    for i in 0..90 {
-        fs::write(
-            root.join(format!("many/a file with a rather long name, the number {i} of them")),
-            vec![7; i % 5],
-        )
-        .unwrap();
-    }
-    for (i, len) in [0, 59, 60, 61, 150, 1023, 1024, 5000, 40_000].into_iter().enumerate() {
-        let path = root.join(format!("a/size{i}"));
-        fs::write(&path, vec![i as u8; len]).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-    }
-    let sparse = File::create(root.join("sparse")).unwrap();
-    for at in 0..14_u64 {
-        sparse.write_all_at(b"island", at * 50_000).unwrap();
-    }
-    symlink("a/size1", root.join("fast")).unwrap();
-    symlink("x".repeat(90), root.join("slow")).unwrap();
-    fs::hard_link(root.join("a/size5"), root.join("a/b/again")).unwrap();
-    let at = |name: &str| root.join(name).to_str().unwrap().to_owned();
-    done(tool("mknod").args([&at("null"), "c", "1", "3"]));
-    done(tool("mkfifo").arg(at("pipe")));
-    done(tool("chown").args(["700:900", &at("a/size4")]));
-    for (name, len) in [("a/size3", 20), ("a/size4", 400), ("a/size6", 400), ("many", 30), ("a/b", 800)] {
-        let value = "v".repeat(len);
-        done(tool("python3").args([
-            "-c",
-            "import os,sys;os.setxattr(sys.argv[1],b'user.attr',sys.argv[2].encode())",
-            &at(name),
-            &value,
-        ]));
-    }
-}
-
 /// Makes a base image below `dir`.
-pub fn base(index: usize, dir: &Path) -> Base {
-    let (name, kib, features, change, options) = BASES[index];
-    let (tree, path) = (dir.join(format!("tree-{name}")), dir.join(name));
-    plant(&tree);
-    let features =
-        ["none", features, change].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",");
-    File::create(&path).unwrap().set_len(u64::from(kib) << 10).unwrap();
-    let mut mke2fs = tool("mke2fs");
-    mke2fs
-        .env("E2FSPROGS_FAKE_TIME", "1700000000")
-        .args(["-q", "-F", "-N", "256", "-O", &features])
-        .args(options);
-    done(mke2fs.arg("-d").arg(&tree).arg(&path));
-    let large = if name == "values" { "ea_set -f /proc/self/maps" } else { "" };
-    if !large.is_empty() {
-        let value = dir.join("value");
-        fs::write(&value, vec![b'w'; 3000]).unwrap();
-        let script = format!(
-            "ea_set -f {} /a/size7 user.large\nea_set -f {} /a/size8 user.large\n",
-            value.display(),
-            value.display()
-        );
-        let commands = dir.join("commands");
-        fs::write(&commands, script).unwrap();
-        done(tool("debugfs").arg("-w").arg("-f").arg(&commands).arg(&path));
-    }
-    if name == "four" {
-        let commands = dir.join("commands");
-        fs::write(&commands, "set_inode_field /many flags 0x40080000\n").unwrap();
-        done(tool("debugfs").arg("-w").arg("-f").arg(&commands).arg(&path));
-    }
-    // Builds hash trees, and counts quota.
-    output("e2fsck", ["-fyD".as_ref(), path.as_os_str()]);
-    let (theirs, text) = theirs(&path);
+pub fn base(small: &Small, dir: &Path) -> Base {
+    let path = small.make(dir);
+    let (name, (theirs, text)) = (small.name, theirs(&path));
     assert_eq!(theirs, Theirs::Clean, "{name}: {text}");
     let bytes = fs::read(&path).unwrap();
     assert_eq!(verdict(&bytes), None, "{name}");
