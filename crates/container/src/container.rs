@@ -1,5 +1,6 @@
 //! The common face: a file of whichever format, and the disk in it.
 
+use crate::foreign::{self, Foreign, OpenWith};
 use crate::qcow2::{self, Qcow2};
 use crate::vhd::size::Geometry;
 use crate::vhd::{self, Vhd};
@@ -16,6 +17,8 @@ pub enum Container<D> {
     Vhd(Box<Vhd<D>>),
     /// A qcow2 image.
     Qcow2(Box<Qcow2<D>>),
+    /// An image of a format that is only read.
+    Foreign(Box<Foreign<D>>),
 }
 
 /// What an image says about itself.
@@ -27,6 +30,8 @@ pub enum Facts {
     Vhd(VhdFacts),
     /// As qcow2.
     Qcow2(Box<qcow2::Facts>),
+    /// As a format that is only read.
+    Foreign(Box<foreign::Facts>),
 }
 
 /// What a VHD says about itself. All text is safe to print.
@@ -60,11 +65,30 @@ impl<D: ReadAt> Container<D> {
     /// # Errors
     /// Where the file is not of that format, is damaged, or uses what is not supported.
     pub fn open(file: D, format: Format, limits: &Limits) -> Result<Self> {
+        Self::open_with(file, format, &OpenWith::default(), limits)
+    }
+
+    /// Opens the image in `file` with what else it needs: see [`Container::parts`].
+    ///
+    /// # Errors
+    /// As [`Container::open`], and where an archive does not hold the disk that is asked for.
+    pub fn open_with(file: D, format: Format, with: &OpenWith, limits: &Limits) -> Result<Self> {
         Ok(match format {
             Format::Raw => Self::Raw(file),
             Format::Vhd => Self::Vhd(Box::new(Vhd::open(file, limits)?)),
             Format::Qcow2 => Self::Qcow2(Box::new(Qcow2::open(file, limits)?)),
+            other => Self::Foreign(Box::new(Foreign::open(file, other, with, limits)?)),
         })
+    }
+
+    /// The names of the files that hold parts of the disk, as the image gives them: where there are any, the image is
+    /// opened with these files, in this order. Who opens them decides which names he trusts (threat model, G2).
+    #[must_use]
+    pub fn parts(&self) -> Vec<String> {
+        match self {
+            Self::Foreign(image) => image.part_names(),
+            _ => Vec::new(),
+        }
     }
 
     /// Its format.
@@ -74,6 +98,7 @@ impl<D: ReadAt> Container<D> {
             Self::Raw(_) => Format::Raw,
             Self::Vhd(_) => Format::Vhd,
             Self::Qcow2(_) => Format::Qcow2,
+            Self::Foreign(image) => image.format(),
         }
     }
 
@@ -88,7 +113,7 @@ impl<D: ReadAt> Container<D> {
     pub const fn uuid(&self) -> Option<Uuid> {
         match self {
             Self::Vhd(vhd) => Some(vhd.uuid()),
-            Self::Raw(_) | Self::Qcow2(_) => None,
+            Self::Raw(_) | Self::Qcow2(_) | Self::Foreign(_) => None,
         }
     }
 
@@ -99,6 +124,7 @@ impl<D: ReadAt> Container<D> {
             Self::Raw(_) => None,
             Self::Vhd(vhd) => vhd.parent_ref().cloned(),
             Self::Qcow2(qcow2) => qcow2.parent_ref(),
+            Self::Foreign(image) => image.parent_ref(),
         }
     }
 
@@ -114,6 +140,7 @@ impl<D: ReadAt> Container<D> {
                 qcow2.set_parent(parent);
                 Ok(())
             }
+            Self::Foreign(image) => image.set_parent(parent),
         }
     }
 
@@ -124,6 +151,7 @@ impl<D: ReadAt> Container<D> {
             Self::Raw(_) => Facts::Raw,
             Self::Vhd(vhd) => Facts::Vhd(vhd_facts(vhd)),
             Self::Qcow2(qcow2) => Facts::Qcow2(Box::new(qcow2.facts())),
+            Self::Foreign(image) => Facts::Foreign(Box::new(image.facts())),
         }
     }
 
@@ -141,6 +169,7 @@ impl<D: ReadAt> Container<D> {
             Self::Raw(_) => Ok(Findings::default()),
             Self::Vhd(vhd) => vhd.check(),
             Self::Qcow2(qcow2) => qcow2.check(),
+            Self::Foreign(image) => image.check(),
         }
     }
 
@@ -153,6 +182,7 @@ impl<D: ReadAt> Container<D> {
             Self::Raw(file) => GrowPlan::Raw(raw::plan_grow(file, to)?),
             Self::Vhd(vhd) => GrowPlan::Vhd(vhd.plan_grow(to)?),
             Self::Qcow2(qcow2) => GrowPlan::Qcow2(Box::new(qcow2.plan_grow(to)?)),
+            Self::Foreign(image) => return Err(Error::read_only(image.format())),
         })
     }
 
@@ -162,6 +192,7 @@ impl<D: ReadAt> Container<D> {
             Self::Raw(file) => file,
             Self::Vhd(vhd) => vhd.file(),
             Self::Qcow2(qcow2) => qcow2.file(),
+            Self::Foreign(image) => image.file(),
         }
     }
 
@@ -171,6 +202,7 @@ impl<D: ReadAt> Container<D> {
             Self::Raw(file) => file,
             Self::Vhd(vhd) => vhd.into_file(),
             Self::Qcow2(qcow2) => qcow2.into_file(),
+            Self::Foreign(image) => image.into_file(),
         }
     }
 }
@@ -181,6 +213,7 @@ impl<D: ReadAt> Mapped for Container<D> {
             Self::Raw(file) => Ok(raw::status(file, range)?),
             Self::Vhd(vhd) => vhd.status(range),
             Self::Qcow2(qcow2) => qcow2.status(range),
+            Self::Foreign(image) => image.status(range),
         }
     }
 }
@@ -310,6 +343,7 @@ macro_rules! inner {
             Container::Raw($disk) => $call,
             Container::Vhd($disk) => $call,
             Container::Qcow2($disk) => $call,
+            Container::Foreign($disk) => $call,
         }
     };
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between an image file and its virtual disk.
 
 use crate::Format;
+use crate::foreign::Choice;
 use ondisk::{Class, Classified, Len, Offset};
 
 /// The result of dealing with a container.
@@ -56,6 +57,18 @@ pub enum Error {
         /// How they differ.
         problem: String,
     },
+    /// A file that holds a part of the disk has not been opened.
+    #[error("the file '{name}', which holds a part of the disk, is needed and has not been opened")]
+    PartMissing {
+        /// Its name, made safe to print.
+        name: String,
+    },
+    /// The archive holds several disks.
+    #[error("{}", several(.disks))]
+    Choose {
+        /// What they are called, safe to print.
+        disks: Vec<Choice>,
+    },
     /// The virtual disk would be larger than the format can have it.
     #[error("{want} bytes are more than {format} can hold ({limit} bytes)")]
     TooLarge {
@@ -85,10 +98,30 @@ impl Error {
         Self::Unsupported { what: what.into() }
     }
 
+    /// A format that is not written.
+    pub(crate) fn read_only(format: Format) -> Self {
+        let why = format!("{} is only read, never changed", format.described());
+        Self::Refused { why, help: Some(CONVERT.to_owned()) }
+    }
+
     /// Something that we will not do.
     pub(crate) fn refused(why: impl Into<String>, help: Option<&str>) -> Self {
         Self::Refused { why: why.into(), help: help.map(str::to_owned) }
     }
+}
+
+/// What to do with an image that cannot be changed.
+const CONVERT: &str = "convert it first: imgtool convert IMAGE NEW.qcow2";
+
+/// At most so many disks are listed.
+const LISTED: usize = 16;
+
+fn several(disks: &[Choice]) -> String {
+    let mut names: Vec<String> = disks.iter().take(LISTED).map(ToString::to_string).collect();
+    if let Some(more) = disks.len().checked_sub(LISTED).filter(|more| *more > 0) {
+        names.push(format!("{more} more"));
+    }
+    format!("the archive holds {} disks: {}", disks.len(), names.join("; "))
 }
 
 impl Classified for Error {
@@ -100,6 +133,8 @@ impl Classified for Error {
             Self::Refused { .. }
             | Self::Ambiguous { .. }
             | Self::ParentMissing { .. }
+            | Self::PartMissing { .. }
+            | Self::Choose { .. }
             | Self::TooLarge { .. } => Class::Refused,
             Self::Usage { .. } => Class::Usage,
         }
@@ -113,6 +148,7 @@ impl Classified for Error {
                 let told: Vec<_> = choices.iter().map(|format| format!("-f {format}")).collect();
                 Some(format!("say which it is: {}", told.join(" or ")))
             }
+            Self::Choose { .. } => Some("say which one: --disk NAME, by any of these names".to_owned()),
             Self::ParentMissing { .. } | Self::WrongParent { .. } => {
                 Some("name the parent with --parent PATH".to_owned())
             }

@@ -7,7 +7,7 @@
 //!    name's ending, or from the absence of every known signature.
 
 use crate::vhd;
-use crate::{Error, Format, Result};
+use crate::{Container, Error, Format, Result};
 use disk::{Limits, ReadAt};
 use ondisk::num::to_u64;
 use ondisk::{Len, Offset};
@@ -36,18 +36,9 @@ pub enum Certainty {
 const HEAD: usize = 512;
 
 /// Formats that we know by name only: the signature, where it is from the start, the name.
-const FOREIGN_HEADS: [(&[u8], usize, &str); 20] = [
-    (b"vhdxfile", 0, "a VHDX image"),
-    (b"KDMV", 0, "a VMDK image"),
-    (b"COWD", 0, "a VMDK image"),
-    (b"\xbe\xba\xfe\xca\0\0\0\0", 0, "a VMDK image"),
-    (b"# Disk DescriptorFile", 0, "a VMDK image"),
-    (b"\x7f\x10\xda\xbe", 64, "a VDI image"),
-    (b"WithoutFreeSpace", 0, "a Parallels image"),
-    (b"WithouFreSpacExt", 0, "a Parallels image"),
-    (b"QED\0", 0, "a QED image"),
+const FOREIGN_HEADS: [(&[u8], usize, &str); 11] = [
+    (b"\xbe\xba\xfe\xca\0\0\0\0", 0, "an SEsparse VMDK image"),
     (b"LUKS\xba\xbe", 0, "a LUKS volume"),
-    (b"ova.xml\0", 0, "an XVA archive"),
     (b"\x3a\xff\x26\xed", 0, "an Android sparse image"),
     (b"\x1f\x8b\x08", 0, "compressed with gzip"),
     (b"\xfd7zXZ\0", 0, "compressed with xz"),
@@ -57,6 +48,19 @@ const FOREIGN_HEADS: [(&[u8], usize, &str); 20] = [
     (b"PK\x03\x04", 0, "a zip archive"),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive"),
     (b"QFI\xfb\0\0\0\x01", 0, "a qcow image of version 1"),
+];
+
+/// Signatures of formats that are only read.
+const HEADS: [(&[u8], usize, Format); 9] = [
+    (b"vhdxfile", 0, Format::Vhdx),
+    (b"KDMV", 0, Format::Vmdk),
+    (b"COWD", 0, Format::Vmdk),
+    (b"# Disk DescriptorFile", 0, Format::Vmdk),
+    (b"\x7f\x10\xda\xbe", 64, Format::Vdi),
+    (b"WithoutFreeSpace", 0, Format::Parallels),
+    (b"WithouFreSpacExt", 0, Format::Parallels),
+    (b"QED\0", 0, Format::Qed),
+    (b"ova.xml\0", 0, Format::Xva),
 ];
 
 /// A signature that was found: a supported format, or the name of another.
@@ -69,7 +73,7 @@ enum Signature {
 impl Signature {
     fn describe(self) -> String {
         match self {
-            Self::Ours(format) => format!("a {format} image"),
+            Self::Ours(format) => format.described().to_owned(),
             Self::Foreign(name) => name.to_owned(),
         }
     }
@@ -88,6 +92,11 @@ fn signatures(file: &dyn ReadAt) -> Result<Vec<Signature>> {
     let poisoned = at(0, b"v_poison");
     if poisoned || vhd::begins_sparse(file)? || vhd::ends_fixed(file)? || vhd::ends_sparse(file)? {
         found.push(Signature::Ours(Format::Vhd));
+    }
+    for (magic, offset, format) in HEADS {
+        if at(offset, magic) {
+            found.push(Signature::Ours(format));
+        }
     }
     for (magic, offset, name) in FOREIGN_HEADS {
         if at(offset, magic) {
@@ -130,11 +139,10 @@ pub fn probe(file: &dyn ReadAt, name: Option<&str>) -> Result<Probe> {
 
 /// Validates the whole head of the one container that the signature names.
 fn prove(file: &dyn ReadAt, format: Format) -> Result<()> {
-    let limits = Limits::default();
-    let opened = match format {
-        Format::Raw => Ok(()),
-        Format::Vhd => vhd::Vhd::open(file, &limits).map(|_| ()),
-        Format::Qcow2 => crate::qcow2::Qcow2::open(file, &limits).map(|_| ()),
+    let opened = match Container::open(file, format, &Limits::default()) {
+        // An archive of several disks is one all the same.
+        Ok(_) | Err(Error::Choose { .. }) => Ok(()),
+        Err(error) => Err(error),
     };
     opened.map_err(|error| match error {
         Error::Corrupt { .. } => Error::Ambiguous {
@@ -177,11 +185,11 @@ pub fn for_reading(file: &dyn ReadAt, name: Option<&str>, told: Option<Format>) 
     }
 }
 
-/// The format to write by: told, named, or raw beyond doubt.
+/// The format beyond doubt: told, named, or raw because no known signature is there.
 ///
 /// # Errors
 /// Where only the bytes would say which container it is; the help names what to type.
-pub fn for_writing(file: &dyn ReadAt, name: Option<&str>, told: Option<Format>) -> Result<Format> {
+pub fn certain(file: &dyn ReadAt, name: Option<&str>, told: Option<Format>) -> Result<Format> {
     if let Some(format) = told {
         return Ok(format);
     }
@@ -191,9 +199,18 @@ pub fn for_writing(file: &dyn ReadAt, name: Option<&str>, told: Option<Format>) 
         Certainty::Proven => Err(Error::Ambiguous {
             why: format!(
                 "the file looks like {}, but its name does not say so, and a guest can make a raw disk look like that",
-                Signature::Ours(probe.format).describe()
+                probe.format.described()
             ),
             choices: vec![probe.format, Format::Raw],
         }),
     }
+}
+
+/// The format to write by: beyond doubt, and one that is written.
+///
+/// # Errors
+/// As [`certain`], and where images of that format are only read.
+pub fn for_writing(file: &dyn ReadAt, name: Option<&str>, told: Option<Format>) -> Result<Format> {
+    let format = certain(file, name, told)?;
+    if format.is_writable() { Ok(format) } else { Err(Error::read_only(format)) }
 }

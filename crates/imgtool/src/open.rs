@@ -3,20 +3,25 @@
 //! 1. The operator names an image; an image names nothing on this machine but a plain neighbour (threat model, G2): a
 //!    parent must lie in the child's own folder or below it, in a `--parent-dir`, or be given with `--parent`.
 //! 2. A container that was only recognised by its bytes is not followed to a parent: a guest could have written it.
-//! 3. An interrupted change beside an image is looked through when reading, and refuses writing.
+//! 3. The same holds for the files that hold parts of a disk (VMDK extents, the image of a Parallels bundle).
+//! 4. An interrupted change beside an image is looked through when reading, and refuses writing.
 
 use crate::args::Change;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
+use container::foreign::Choice;
 use container::probe::{self, Certainty};
-use container::{Container, Format, ParentRef};
+use container::{Container, Error, Format, OpenWith, ParentRef, Part};
 use disk::{DevKind, Identity, Image, OpenOptions, Overlay, Pending, ReadAt};
 use ondisk::text::Printable;
 use stack::source::{Parent, Source};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// A disk consists of at most so many files: each of them stays open.
+const PARTS: usize = 512;
 
 /// An image that is open, with its parents.
 pub struct Opened<'p> {
@@ -26,6 +31,8 @@ pub struct Opened<'p> {
     pub image: Image,
     /// The container.
     pub format: Format,
+    /// What its container is opened with besides its file.
+    pub with: OpenWith,
     /// What it stands on: its parent, with that one's parent below it.
     pub parent: Option<Parent>,
     /// The files of its parents, nearest first.
@@ -55,15 +62,49 @@ impl Session {
             }
         };
         let mut opened = Opened { pending, ..Opened::new(path, image, probed.format) };
-        if probed.certainty == Certainty::Proven && opened.parent_ref(self)?.is_some() {
+        opened.with.disk = self.disk_for(path, probed.format)?;
+        let (parent, parts) = opened.outward(self)?;
+        if probed.certainty == Certainty::Proven && (parent.is_some() || !parts.is_empty()) {
             opened.unfollowed = Some(format!(
                 "that it is {} is only told by its bytes, which a guest could have written",
                 probed.format
             ));
             return Ok(opened);
         }
+        opened.with.parts = self.open_parts(path, &parts)?;
         self.follow(&mut opened)?;
         Ok(opened)
+    }
+
+    /// The disk of an archive that the operator has chosen.
+    fn disk_for(&self, path: &Path, format: Format) -> Result<Option<String>, Failure> {
+        let chosen = self.globals.disk.clone();
+        if chosen.is_some() && format != Format::Xva {
+            let why =
+                format!("{}: --disk chooses among the disks of an archive, and this is none", show(path));
+            return Err(Failure::new(Exit::Usage, "usage", why));
+        }
+        Ok(chosen)
+    }
+
+    /// Opens the files that hold parts of a disk.
+    fn open_parts(&self, path: &Path, names: &[String]) -> Result<Vec<Part>, Failure> {
+        if names.len() > PARTS {
+            return Err(chain(path, format!("consists of more than {PARTS} files")));
+        }
+        let folder = real_folder(path)?;
+        let open = |name: &String| {
+            let found = self.find(&folder, name).ok_or_else(|| {
+                let name = Printable(name.as_bytes());
+                chain(path, format!("'{name}', which holds a part of it, is not in the image's folder"))
+                    .with_help("name its folder with --parent-dir DIR")
+            })?;
+            let image = Image::open(&found, &OpenOptions::default()).of(&found)?;
+            refuse_pending(&image, &found, self)?;
+            let part: Part = Arc::new(image);
+            Ok(part)
+        };
+        names.iter().map(open).collect()
     }
 
     /// Opens an image to change it.
@@ -100,9 +141,9 @@ impl Session {
     /// Opens the parents, one below the other.
     fn follow(&self, child: &mut Opened<'_>) -> Result<(), Failure> {
         let mut seen = vec![child.image.identity()];
-        let mut links: Vec<(Image, Format)> = Vec::new();
+        let mut links: Vec<(Image, Format, OpenWith)> = Vec::new();
         let mut told = self.globals.parent.iter();
-        let mut wanted = child.parent_ref(self)?;
+        let (mut wanted, _) = child.outward(self)?;
         let mut folder = real_folder(child.path)?;
         while let Some(reference) = wanted {
             if seen.len() > self.limits.chain_depth {
@@ -110,23 +151,26 @@ impl Session {
             }
             let path = match told.next() {
                 Some(path) => path.clone(),
-                None => self.find(child.path, &folder, &reference)?,
+                None => self.find_parent(child.path, &folder, &reference)?,
             };
             let image = Image::open(&path, &OpenOptions::default()).of(&path)?;
             refuse_pending(&image, &path, self)?;
             note_seen(&mut seen, image.identity(), child.path, &path)?;
             let format = match reference.format {
                 Some(format) => format,
-                None => probe::for_writing(&image, name_of(&path), None).of(&path)?,
+                None => probe::certain(&image, name_of(&path), None).of(&path)?,
             };
-            wanted = Container::open(&image, format, &self.limits).of(&path)?.parent_ref();
+            let parent = Container::open(&image, format, &self.limits).of(&path)?;
+            let with = OpenWith { parts: self.open_parts(&path, &parent.parts())?, ..OpenWith::default() };
+            wanted = parent.parent_ref();
             folder = real_folder(&path)?;
+            drop(parent);
             child.chain.push(path);
-            links.push((image, format));
+            links.push((image, format, with));
         }
         let mut below: Option<Parent> = None;
-        for ((image, format), path) in links.into_iter().zip(&child.chain).rev() {
-            let mut container = Container::open(image, format, &self.limits).of(path)?;
+        for ((image, format, with), path) in links.into_iter().zip(&child.chain).rev() {
+            let mut container = Container::open_with(image, format, &with, &self.limits).of(path)?;
             if let Some(parent) = below.take() {
                 container.set_parent(Box::new(parent.disk), parent.id).of(path)?;
             }
@@ -137,28 +181,49 @@ impl Session {
     }
 
     /// The file that a reference means.
-    fn find(&self, child: &Path, folder: &Path, reference: &ParentRef) -> Result<PathBuf, Failure> {
-        for name in &reference.names {
-            let beneath = neighbour(folder, name);
-            let elsewhere = self.globals.parent_dir.iter().filter_map(|dir| neighbour(dir, base_name(name)));
-            if let Some(found) = beneath.into_iter().chain(elsewhere).next() {
-                return Ok(found);
-            }
-        }
-        Err(chain(child, format!("its parent {reference} is not in the image's folder"))
-            .with_help("name it with --parent PATH, or its folder with --parent-dir DIR"))
+    fn find_parent(&self, child: &Path, folder: &Path, reference: &ParentRef) -> Result<PathBuf, Failure> {
+        let found = reference.names.iter().find_map(|name| self.find(folder, name));
+        found.ok_or_else(|| {
+            chain(child, format!("its parent {reference} is not in the image's folder"))
+                .with_help("name it with --parent PATH, or its folder with --parent-dir DIR")
+        })
+    }
+
+    /// The file that a name in an image means.
+    fn find(&self, folder: &Path, name: &str) -> Option<PathBuf> {
+        let elsewhere = || self.globals.parent_dir.iter().find_map(|dir| neighbour(dir, base_name(name)));
+        neighbour(folder, name).or_else(elsewhere)
     }
 }
 
 impl<'p> Opened<'p> {
     const fn new(path: &'p Path, image: Image, format: Format) -> Self {
-        Self { path, image, format, parent: None, chain: Vec::new(), unfollowed: None, pending: None }
+        let with = OpenWith { disk: None, parts: Vec::new() };
+        Self { path, image, format, with, parent: None, chain: Vec::new(), unfollowed: None, pending: None }
     }
 
-    fn parent_ref(&self, session: &Session) -> Result<Option<ParentRef>, Failure> {
+    /// What the image names beside itself: its parent, and the files that hold parts of it.
+    fn outward(&self, session: &Session) -> Result<(Option<ParentRef>, Vec<String>), Failure> {
         let view = self.view(session)?;
         let file: &dyn ReadAt = view.as_ref().map_or(&self.image, |view| view);
-        Ok(Container::open(file, self.format, &session.limits).of(self.path)?.parent_ref())
+        match Container::open_with(file, self.format, &self.with, &session.limits) {
+            Ok(container) => Ok((container.parent_ref(), container.parts())),
+            // An archive names nothing; that its disk is not chosen is said by whoever wants to look at one.
+            Err(Error::Choose { .. }) => Ok((None, Vec::new())),
+            Err(error) => Err(error).of(self.path),
+        }
+    }
+
+    /// The disks of an archive of which none is chosen.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn choices(&self, session: &Session) -> Result<Option<Vec<Choice>>, Failure> {
+        match Container::open_with(&self.image, self.format, &self.with, &session.limits) {
+            Err(Error::Choose { disks }) => Ok(Some(disks)),
+            Err(error) => Err(error).of(self.path),
+            Ok(_) => Ok(None),
+        }
     }
 
     /// The file as it will be after recovery, where a change of it was interrupted.
@@ -176,7 +241,8 @@ impl<'p> Opened<'p> {
     /// The image as the stack wants it, seen through `file`.
     #[must_use]
     pub fn source<'a>(&self, file: &'a dyn ReadAt) -> Source<'a> {
-        Source { file, format: self.format, parent: self.parent.clone(), fixed_len: self.is_device() }
+        let (with, parent) = (self.with.clone(), self.parent.clone());
+        Source { file, format: self.format, with, parent, fixed_len: self.is_device() }
     }
 
     /// Looks at the virtual disk, as it will be after an interrupted change is recovered.

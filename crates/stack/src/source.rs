@@ -1,7 +1,7 @@
 //! An image as the layers above its file need it.
 
 use crate::Result;
-use container::{Container, Format, Mapped};
+use container::{Container, Format, Mapped, OpenWith};
 use disk::{Cx, ReadAt};
 use ondisk::guid::Uuid;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ pub struct Source<'a> {
     pub file: &'a dyn ReadAt,
     /// The container.
     pub format: Format,
+    /// What its container is opened with besides its file.
+    pub with: OpenWith,
     /// What a differencing image or an overlay stands on.
     pub parent: Option<Parent>,
     /// Whether the file is a device, whose length is not ours to change.
@@ -34,7 +36,7 @@ impl Source<'_> {
     /// # Errors
     /// Where it is not such a container, or is damaged.
     pub fn open<D: ReadAt>(&self, file: D, cx: &Cx<'_>) -> Result<Container<D>> {
-        let mut container = Container::open(file, self.format, &cx.limits)?;
+        let mut container = Container::open_with(file, self.format, &self.with, &cx.limits)?;
         if let Some(parent) = &self.parent {
             container.set_parent(Box::new(Arc::clone(&parent.disk)), parent.id)?;
         }

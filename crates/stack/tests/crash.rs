@@ -10,7 +10,7 @@
     clippy::unwrap_used
 )]
 
-use container::{Container, Format};
+use container::{Container, Format, OpenWith};
 use disk::{Cancel, Cx, Image, Limits, OpenOptions, Quiet, ReadAt, Sparse};
 use extfs::{Ext, Inode, Kind};
 use ondisk::{Len, Offset, Span};
@@ -127,7 +127,13 @@ impl Guest {
         self.build(dir.path(), &file);
         let image = Image::open(&file, &OpenOptions::default()).unwrap();
         let cancel = Cancel::new();
-        let source = Source { file: &image, format: self.format(), parent: None, fixed_len: false };
+        let source = Source {
+            file: &image,
+            format: self.format(),
+            with: OpenWith::default(),
+            parent: None,
+            fixed_len: false,
+        };
         let request = Request {
             size: format!("+{}M", self.3).parse().unwrap(),
             place: Place::Auto,

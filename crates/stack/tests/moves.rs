@@ -8,7 +8,7 @@
     clippy::unwrap_used
 )]
 
-use container::{Container, Format};
+use container::{Container, Format, OpenWith};
 use disk::{Cancel, Cx, Image, Limits, OpenOptions, Quiet, ReadAt, Sparse};
 use ondisk::{Len, Offset};
 use stack::grow::{BootNeeds, Depth, Request, stage};
@@ -82,7 +82,7 @@ fn sweeps((script, starts, mib): (&str, [u64; 3], u64), made: (&str, &[&str]), b
     let format: Format = made.0.parse().unwrap();
     let file = Image::open(&image, &OpenOptions::default()).unwrap();
     let cancel = Cancel::new();
-    let source = Source { file: &file, format, parent: None, fixed_len: false };
+    let source = Source { file: &file, format, with: OpenWith::default(), parent: None, fixed_len: false };
     let request = Request {
         size: by.parse().unwrap(),
         place: Place::Partition(1),

@@ -15,7 +15,7 @@ use stack::{Place, check};
 pub fn grow(case: Case<'_>) {
     let cancel = Cancel::new();
     let cx = cx(&cancel);
-    let source = Source { file: &case.disk, format: format_of(case.base), parent: None, fixed_len: false };
+    let source = Source { file: &case.disk, format: format_of(case.base), with: container::OpenWith::default(), parent: None, fixed_len: false };
     let more = [512, 1 << 20, 9 << 20, 300 << 20];
     let request = Request {
         move_behind: case.knob & 8 != 0,

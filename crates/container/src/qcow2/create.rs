@@ -199,11 +199,7 @@ impl Create {
 
 /// The extension that names the format, and the end of the extensions.
 fn backing_format(format: Format) -> Vec<u8> {
-    let name: &[u8] = match format {
-        Format::Raw => b"raw",
-        Format::Vhd => b"vpc",
-        Format::Qcow2 => b"qcow2",
-    };
+    let name = format.qemu_name().as_bytes();
     let length = low32(to_u64(name.len()));
     let mut bytes = [extension::BACKING_FORMAT.to_be_bytes(), length.to_be_bytes()].concat();
     bytes.extend(name);

@@ -98,12 +98,8 @@ impl<D: ReadAt> Qcow2<D> {
         if let Some(name) = plain_name(&backing.name) {
             parent.push(name.to_owned());
         }
-        parent.format = match backing.format.as_deref() {
-            Some(b"raw") => Some(Format::Raw),
-            Some(b"vpc") => Some(Format::Vhd),
-            Some(b"qcow2") => Some(Format::Qcow2),
-            _ => None,
-        };
+        let stated = backing.format.as_deref().unwrap_or_default();
+        parent.format = Format::ALL.into_iter().find(|format| format.qemu_name().as_bytes() == stated);
         Some(parent)
     }
 

@@ -160,7 +160,7 @@ pub struct Compare {
     /// The other
     #[arg(value_hint = ValueHint::FilePath)]
     pub b: PathBuf,
-    /// Format of B, where -f tells that of A: raw, vhd, qcow2
+    /// Format of B, where -f tells that of A
     #[arg(short = 'F', value_name = "FORMAT", value_parser = super::globals::format(), hide_possible_values = true)]
     pub format_b: Option<container::Format>,
 }

@@ -1,6 +1,6 @@
 //! What goes for every command.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ValueEnum, ValueHint};
 use container::Format;
 use disk::Limits;
@@ -35,6 +35,8 @@ pub struct Globals {
     pub color: ColorWhen,
     /// The format of the image, where the operator tells it.
     pub format: Option<Format>,
+    /// The disk of an archive of several.
+    pub disk: Option<String>,
 }
 
 // The same options as typed at one level: before the command, or after it. (The parser's own notion of global options
@@ -75,9 +77,12 @@ pub(super) struct Typed {
     /// Use colours: auto, always, never; NO_COLOR is honoured
     #[arg(long, value_name = "WHEN", hide_possible_values = true)]
     color: Option<ColorWhen>,
-    /// Format of the image: raw, vhd, qcow2
+    /// Format of the image: raw, vhd, qcow2; to be read only: vmdk, vhdx, vdi, parallels, qed, xva
     #[arg(short, long, value_name = "FORMAT", value_parser = format(), hide_possible_values = true)]
     format: Option<Format>,
+    /// The disk of an archive (XVA) that holds several: its name, UUID or device
+    #[arg(long, value_name = "NAME")]
+    disk: Option<String>,
 }
 
 impl Typed {
@@ -98,6 +103,7 @@ impl Typed {
             threads: later.threads.or(self.threads),
             color: later.color.or(self.color),
             format: later.format.or(self.format),
+            disk: later.disk.or(self.disk),
         }
     }
 }
@@ -117,6 +123,7 @@ impl From<Typed> for Globals {
             threads: typed.threads,
             color: typed.color.unwrap_or(ColorWhen::Auto),
             format: typed.format,
+            disk: typed.disk,
         }
     }
 }
@@ -147,11 +154,10 @@ pub enum ColorWhen {
 
 /// The formats by name, `vpc` included, which is what QEMU calls VHD.
 pub(super) fn format() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new([
-        clap::builder::PossibleValue::new("raw"),
-        clap::builder::PossibleValue::new("vhd").alias("vpc"),
-        clap::builder::PossibleValue::new("qcow2"),
-    ])
+    PossibleValuesParser::new(Format::ALL.map(|format| match format {
+        Format::Vhd => PossibleValue::new("vhd").alias("vpc"),
+        other => PossibleValue::new(other.name()),
+    }))
     .try_map(|name| name.parse::<Format>())
 }
 

@@ -111,7 +111,7 @@ fn refusals() {
         ("grow a 1G -p nowhere!", "not a place"),
         ("grow a 1G --disk-only --no-fs", "cannot be used with"),
         ("grow a 1G --disk-only -p 1", "cannot be used with"),
-        ("grow a 1G -f vmdk", "'vmdk'"),
+        ("grow a 1G -f dmg", "'dmg'"),
         ("info a --check", "unexpected argument"),
         ("info a -q -v", "contradict"),
         ("-q info a -v", "contradict"),

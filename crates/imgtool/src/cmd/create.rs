@@ -75,7 +75,14 @@ impl Base {
         let told = session.globals.format;
         let opened = session.open_reading(path, told)?;
         let format =
-            probe::for_writing(&opened.image, path.file_name().and_then(OsStr::to_str), told).of(path)?;
+            probe::certain(&opened.image, path.file_name().and_then(OsStr::to_str), told).of(path)?;
+        if format == Format::Xva {
+            return Err(Failure::new(
+                Exit::Refused,
+                "refused",
+                format!("{}: an archive is no parent", show(path)),
+            ));
+        }
         opened.with_disk(session, out, |disk| {
             let timestamp = match disk {
                 Container::Vhd(vhd) => vhd.timestamp(),
@@ -102,11 +109,16 @@ fn exists(path: &Path) -> Failure {
 /// As `-O` says, else the name's ending, else raw.
 fn format(args: &Create) -> Result<OutFormat, Failure> {
     let by_name = args.image.to_str().and_then(Format::of_name);
-    let format = args.output_format.unwrap_or(match by_name {
-        Some(Format::Vhd) => OutFormat::Vhd,
-        Some(Format::Qcow2) => OutFormat::Qcow2,
-        Some(Format::Raw) | None => OutFormat::Raw,
-    });
+    let format = match (args.output_format, by_name) {
+        (Some(told), _) => told,
+        (None, Some(Format::Vhd)) => OutFormat::Vhd,
+        (None, Some(Format::Qcow2)) => OutFormat::Qcow2,
+        (None, Some(Format::Raw) | None) => OutFormat::Raw,
+        (None, Some(other)) => {
+            let why = format!("{} is only read, never made", other.described());
+            return Err(Failure::usage(why).with_help("say what to make: -O raw, vhd, vhd-fixed or qcow2"));
+        }
+    };
     match format {
         OutFormat::Raw | OutFormat::VhdFixed if args.backing.is_some() => {
             Err(Failure::usage(format!("a {} image has no parent", name_of(format)))

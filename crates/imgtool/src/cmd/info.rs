@@ -1,6 +1,7 @@
 //! `info IMAGE`: what an image is made of, at one glance.
 
 mod boot;
+mod foreign;
 mod groups;
 
 use crate::args::Info;
@@ -11,7 +12,7 @@ use crate::open::Opened;
 use crate::output::Output;
 use crate::render::Tree;
 use crate::sandbox::Needs;
-use container::{Container, Facts, VhdFacts, qcow2};
+use container::{Container, Facts, Format, VhdFacts, qcow2};
 use disk::ReadAt;
 use grub::Boot;
 use ondisk::size::Human;
@@ -32,6 +33,9 @@ pub fn run(args: &Info, session: &Session, out: &mut Output) -> Result<Exit, Fai
     let stored = std::fs::metadata(&args.image).map_err(|error| Failure::io(&args.image, &error))?;
     let stored = Len::new(stored.blocks().saturating_mul(512));
     session.confine(&Needs::nothing(), out);
+    if let Some(disks) = opened.choices(session)? {
+        return foreign::tell_choices(&opened, stored, &disks, out);
+    }
     let (tree, document) = opened.with_disk(session, out, |disk| {
         let picture = Picture { opened: &opened, stored, facts: disk.facts(), len: disk.len() };
         let inside = match &opened.unfollowed {
@@ -45,7 +49,10 @@ pub fn run(args: &Info, session: &Session, out: &mut Output) -> Result<Exit, Fai
         Ok((picture.tree(inside.as_ref()), picture.document(disk, inside.as_ref())))
     })?;
     if let Some(why) = &opened.unfollowed {
-        out.warn(format!("its parent was not opened: {why}; say -f {} to look inside", opened.format));
+        out.warn(format!(
+            "the files that it names were not opened: {why}; say -f {} to look inside",
+            opened.format
+        ));
     }
     out.tree(&tree);
     out.document(&document)?;
@@ -97,6 +104,7 @@ impl Picture<'_> {
             Facts::Raw => "raw".to_owned(),
             Facts::Vhd(facts) => format!("{} VHD", facts.kind.name()),
             Facts::Qcow2(facts) => format!("qcow2 version {}", facts.version),
+            Facts::Foreign(facts) => facts.title.clone(),
         }
     }
 
@@ -105,6 +113,7 @@ impl Picture<'_> {
             Facts::Raw => Vec::new(),
             Facts::Vhd(facts) => vhd_lines(facts),
             Facts::Qcow2(facts) => qcow2_lines(facts),
+            Facts::Foreign(facts) => facts.lines.clone(),
         };
         lines.extend(self.opened.chain.iter().map(|path| format!("parent {}", show(path))));
         lines
@@ -120,9 +129,18 @@ impl Picture<'_> {
         put("virtual-size", self.len.get().into());
         put("actual-size", self.stored.get().into());
         put("file-size", self.opened.image.len().get().into());
-        if let Facts::Qcow2(facts) = &self.facts {
-            put("cluster-size", facts.cluster_size.get().into());
-            put("dirty-flag", facts.dirty.into());
+        match &self.facts {
+            Facts::Qcow2(facts) => {
+                put("cluster-size", facts.cluster_size.get().into());
+                put("dirty-flag", facts.dirty.into());
+            }
+            Facts::Foreign(facts) => {
+                if let Some(cluster) = facts.cluster_size {
+                    put("cluster-size", cluster.get().into());
+                }
+                put("dirty-flag", facts.dirty.into());
+            }
+            Facts::Raw | Facts::Vhd(_) => {}
         }
         if let Some(parent) = disk.parent_ref() {
             put("backing-filename", parent.names.first().cloned().into());
@@ -130,7 +148,7 @@ impl Picture<'_> {
             put("full-backing-filename", self.opened.chain.first().map(|path| show(path)).into());
         }
         put("chain", self.opened.chain.iter().map(|path| show(path)).collect::<Vec<_>>().into());
-        if let Some(specific) = specific(&self.facts) {
+        if let Some(specific) = specific(&self.facts, self.opened.format) {
             put("format-specific", specific);
         }
         if let Some(Inside { layout, boot }) = inside {
@@ -177,9 +195,10 @@ fn qcow2_lines(facts: &qcow2::Facts) -> Vec<String> {
     lines
 }
 
-fn specific(facts: &Facts) -> Option<Value> {
+fn specific(facts: &Facts, format: Format) -> Option<Value> {
     match facts {
         Facts::Raw => None,
+        Facts::Foreign(facts) => Some(foreign::specific(facts, format)),
         Facts::Vhd(facts) => Some(json!({"type": "vpc", "data": {
             "subformat": facts.kind.name(),
             "creator": facts.creator,
