@@ -8,6 +8,7 @@
 mod file;
 mod named;
 
+pub(crate) use file::ZEROS;
 pub use file::{FileDev, Folder, Owner};
 pub(crate) use named::Named;
 

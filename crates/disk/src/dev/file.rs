@@ -6,7 +6,7 @@ use crate::{Error, ExtentKind, ExtentMap, ReadAt, Result};
 use ondisk::num::{round_down, round_up};
 use ondisk::{Len, Offset, Span};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{self, Access, Advice, AtFlags, FallocateFlags, Mode, OFlags, SeekFrom};
+use rustix::fs::{self, Access, Advice, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::ffi::{OsStr, OsString};
@@ -17,7 +17,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Zeros are written in pieces of this length where the system cannot punch them.
-static ZEROS: [u8; 65536] = [0; 65536];
+pub(crate) static ZEROS: [u8; 65536] = [0; 65536];
 
 /// Cached bytes are dropped in pieces of this length: the largest group of pages that the kernel makes.
 const CACHE: u64 = 2 << 20;
@@ -297,6 +297,36 @@ impl Folder {
             .map_err(|e| self.failed("open", name, e))
     }
 
+    /// Makes a file that is nobody's yet, for whoever may have one.
+    ///
+    /// # Errors
+    /// Where there is one of that name already, or the system fails.
+    pub(crate) fn create_new(&self, name: &OsStr) -> Result<File> {
+        self.make(name, Mode::from_raw_mode(0o666))
+    }
+
+    fn make(&self, name: &OsStr, mode: Mode) -> Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::openat(&self.dir, name, flags, mode).map(File::from);
+        file.map_err(|e| self.failed("create", name, e))
+    }
+
+    /// Gives a file another name, which nothing has yet.
+    ///
+    /// # Errors
+    /// Where something has it, or the system fails.
+    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> Result<()> {
+        match fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE) {
+            // Not every file system can rename without replacing; all that have links can do this.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                let linked = fs::linkat(&self.dir, from, &self.dir, to, AtFlags::empty());
+                linked.and_then(|()| fs::unlinkat(&self.dir, from, AtFlags::empty()))
+            }
+            other => other,
+        }
+        .map_err(|e| self.failed("rename", to, e))
+    }
+
     fn failed(&self, op: &'static str, name: &OsStr, source: Errno) -> Error {
         Error::File { op, path: self.path.join(name), source: source.into() }
     }
@@ -304,9 +334,7 @@ impl Folder {
 
 impl Store for Folder {
     fn create(&mut self, name: &OsStr) -> Result<Box<dyn Dev>> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR).map(File::from);
-        let file = file.map_err(|e| self.failed("create", name, e))?;
+        let file = self.make(name, Mode::RUSR | Mode::WUSR)?;
         if let Some(owner) = self.owner {
             // A file system without owners and modes has one answer for all files.
             let _ = owner.take_over(&file);

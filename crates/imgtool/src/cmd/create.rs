@@ -10,16 +10,14 @@ use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use container::{Container, Create as Spec, Format, probe, qcow2, vhd};
-use disk::{Change, Data, MemDisk, Overlay, ReadAt};
+use disk::draft::refuse_existing;
+use disk::{Draft, MemDisk, Overlay, ReadAt};
 use ondisk::Len;
 use ondisk::guid::Uuid;
 use ondisk::num::round_up;
 use ondisk::size::Human;
-use rustix::fs::{CWD, RenameFlags};
 use serde_json::json;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Runs it.
@@ -28,7 +26,7 @@ use std::path::{Component, Path, PathBuf};
 /// Where IMAGE exists, the format cannot have that size, BASE is no parent for it, or the system fails.
 pub fn run(args: &Create, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let base = args.backing.as_deref().map(|path| Base::open(path, session, out)).transpose()?;
-    refuse_existing(&args.image)?;
+    refuse_existing(&args.image).of(&args.image)?;
     session.confine(&Needs::nothing().writing(folder_of(&args.image)), out);
     let format = format(args)?;
     let len = size(args, base.as_ref(), out)?;
@@ -40,7 +38,8 @@ pub fn run(args: &Create, session: &Session, out: &mut Output) -> Result<Exit, F
     let change = overlay.into_change().of(&args.image)?;
     if !session.globals.dry_run {
         session.cancel.check().of(&args.image)?;
-        publish(&args.image, &change)?;
+        let draft = Draft::create(&args.image).of(&args.image)?;
+        draft.fill(&change).and_then(|()| draft.publish()).of(&args.image)?;
     }
     let done = if session.globals.dry_run { "would be " } else { "" };
     let what = format!("{}: {done}an empty {} image of {}", show(&args.image), name_of(format), Human(len));
@@ -91,19 +90,6 @@ impl Base {
             Ok(Self { path: path.to_owned(), format, len: disk.len(), id: disk.uuid(), timestamp })
         })
     }
-}
-
-fn refuse_existing(path: &Path) -> Result<(), Failure> {
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::io(path, &error)),
-        Ok(_) => Err(exists(path)),
-    }
-}
-
-fn exists(path: &Path) -> Failure {
-    Failure::new(Exit::Refused, "refused", format!("{}: exists already", show(path)))
-        .with_help("nothing is overwritten: remove it first, or choose another name")
 }
 
 /// As `-O` says, else the name's ending, else raw.
@@ -219,46 +205,6 @@ fn way(folder: &Path, file: &Path) -> PathBuf {
     let shared = folder.components().zip(file.components()).take_while(|(a, b)| a == b).count();
     let up = folder.components().skip(shared).map(|_| Component::ParentDir);
     up.chain(file.components().skip(shared)).collect()
-}
-
-/// Writes the image under another name, makes it durable, and gives it its own (invariant 1).
-fn publish(image: &Path, change: &Change) -> Result<(), Failure> {
-    let io = |error: std::io::Error| Failure::io(image, &error);
-    let folder = folder_of(image);
-    let mut name = image.file_name().unwrap_or_default().to_owned();
-    name.push(".imgtool-new");
-    let draft = folder.join(name);
-    let file = File::create_new(&draft).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => exists(&draft),
-        _ => Failure::io(&draft, &error),
-    })?;
-    let made = write(&file, change).map_err(io).and_then(|()| {
-        match rustix::fs::renameat_with(CWD, &draft, CWD, image, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::EXIST) => Err(exists(image)),
-            // Not every filesystem knows how to rename without replacing; all that have links know this.
-            Err(rustix::io::Errno::INVAL) => {
-                std::fs::hard_link(&draft, image).and_then(|()| std::fs::remove_file(&draft)).map_err(io)
-            }
-            Err(error) => Err(io(error.into())),
-        }
-    });
-    if made.is_err() {
-        let _ = std::fs::remove_file(&draft);
-    }
-    made?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
-}
-
-/// The file is new: zeros need no writing.
-fn write(file: &File, change: &Change) -> std::io::Result<()> {
-    file.set_len(change.new_len.get())?;
-    for write in change.fresh.iter().chain(&change.home) {
-        if let Data::Bytes(bytes) = &write.data {
-            file.write_all_at(bytes, write.at.get())?;
-        }
-    }
-    file.sync_all()
 }
 
 #[cfg(test)]

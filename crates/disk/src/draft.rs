@@ -1,0 +1,125 @@
+//! A new file that gets its name when it is whole and durable, and not before.
+//!
+//! 1. Nothing is overwritten: neither the name nor the draft may exist.
+//! 2. Until [`Draft::publish`] the file is called `NAME.imgtool-new`; dropped before, it vanishes. A process that is
+//!    killed leaves the draft at most.
+//! 3. Bytes first, then the name: both are durable when `publish` returns.
+
+use crate::{Change, Data, Error, Folder, Result, Store, Target};
+use rustix::io::Errno;
+use std::ffi::OsString;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+/// What is added to the name of a file that is not whole yet.
+pub const DRAFT_SUFFIX: &str = ".imgtool-new";
+
+/// A file that is being made.
+#[derive(Debug)]
+pub struct Draft {
+    folder: Folder,
+    name: OsString,
+    draft: OsString,
+    path: PathBuf,
+    target: Target,
+    published: bool,
+}
+
+impl Draft {
+    /// Begins the file that will be called `path`.
+    ///
+    /// # Errors
+    /// Where there is something of that name, or a draft of it, or the system fails.
+    pub fn create(path: &Path) -> Result<Self> {
+        refuse_existing(path)?;
+        let (folder, name) = Folder::of(path)?;
+        let mut draft = name.clone();
+        draft.push(DRAFT_SUFFIX);
+        let target = match folder.create_new(&draft) {
+            Ok(file) => Target::new(file),
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                let what = format!(
+                    "{draft:?} beside it exists already: somebody makes it, or has left it unfinished"
+                );
+                return Err(Error::Refused {
+                    what,
+                    help: Some("remove that if nobody is at work".to_owned()),
+                });
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { folder, name, draft, path: path.to_owned(), target, published: false })
+    }
+
+    /// Writes what a change makes of an empty file: zeros are holes.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    pub fn fill(&self, change: &Change) -> Result<()> {
+        self.set_len(change.new_len)?;
+        for write in change.fresh.iter().chain(&change.home) {
+            if let Data::Bytes(bytes) = &write.data {
+                self.write_at(write.at, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the bytes durable, gives the file its name, and makes that durable as well.
+    ///
+    /// # Errors
+    /// Where somebody else has made a file of that name meanwhile, or the system fails.
+    pub fn publish(mut self) -> Result<()> {
+        self.flush()?;
+        match self.folder.rename_new(&self.draft, &self.name) {
+            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(exists());
+            }
+            other => other?,
+        }
+        self.published = true;
+        self.folder.flush()
+    }
+
+    /// The name that it will have.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Deref for Draft {
+    type Target = Target;
+
+    fn deref(&self) -> &Target {
+        &self.target
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.published {
+            // Who cannot remove it could not have used it either.
+            let _ = self.folder.unlink(&self.draft);
+        }
+    }
+}
+
+/// Refuses a name that something has.
+///
+/// # Errors
+/// Where something has it, or the system fails.
+pub fn refuse_existing(path: &Path) -> Result<()> {
+    match rustix::fs::lstat(path) {
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::File { op: "stat", path: path.to_owned(), source: errno.into() }),
+        Ok(_) => Err(exists()),
+    }
+}
+
+fn exists() -> Error {
+    Error::Refused {
+        what: "exists already".to_owned(),
+        help: Some("nothing is overwritten: remove it first, or choose another name".to_owned()),
+    }
+}

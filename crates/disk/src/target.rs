@@ -1,0 +1,174 @@
+//! A new file or a device that several threads write at once, each its own bytes.
+//!
+//! 1. Positions are absolute: there is no cursor, and no order among writers but the one that they keep themselves.
+//! 2. Nothing is durable before [`Target::flush`].
+
+use crate::dev::ZEROS;
+use crate::{Error, Result};
+use ondisk::{Len, Offset, Span};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{self, FallocateFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Where bytes go.
+#[derive(Debug)]
+pub struct Target {
+    file: File,
+}
+
+impl Target {
+    /// Takes an open file or device.
+    #[must_use]
+    pub const fn new(file: File) -> Self {
+        Self { file }
+    }
+
+    /// Replaces the bytes from `at`; a file grows where they reach beyond its end.
+    ///
+    /// # Errors
+    /// Where the system fails; some of the bytes may be written then.
+    pub fn write_at(&self, at: Offset, buf: &[u8]) -> Result<()> {
+        let span = Span::new(at, Len::of(buf)).unwrap_or_default();
+        self.file.write_all_at(buf, at.get()).map_err(|source| Error::Io { op: "write", span, source })
+    }
+
+    /// Fills `buf` with what lies at `at`.
+    ///
+    /// # Errors
+    /// Where that is not all there, or the system fails.
+    pub fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
+        let span = Span::new(at, Len::of(buf)).unwrap_or_default();
+        self.file.read_exact_at(buf, at.get()).map_err(|source| Error::Io { op: "read", span, source })
+    }
+
+    /// Gives a file that length; new bytes read as zero and take no space.
+    ///
+    /// # Errors
+    /// Where the system fails, or a file cannot be that long.
+    pub fn set_len(&self, len: Len) -> Result<()> {
+        fs::ftruncate(&self.file, len.get()).map_err(|errno| sys("resize", Span::whole(len), errno))
+    }
+
+    /// Makes `span` read as zero and gives its space back where that is possible.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    pub fn zero(&self, span: Span) -> Result<()> {
+        if span.is_empty() {
+            return Ok(());
+        }
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fs::fallocate(&self.file, how, span.start().get(), span.len().get()) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                span.chunks(Len::of(&ZEROS)).try_for_each(|part| {
+                    self.write_at(part.start(), ZEROS.get(..part.len().to_usize()).unwrap_or_default())
+                })
+            }
+            Err(errno) => Err(sys("zero", span, errno)),
+        }
+    }
+
+    /// Reserves the space of `span`, so that writing it cannot fail for lack of space. Where the system cannot reserve,
+    /// does nothing.
+    ///
+    /// # Errors
+    /// Where there is not enough space.
+    pub fn reserve(&self, span: Span) -> Result<()> {
+        if span.is_empty() {
+            return Ok(());
+        }
+        match fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, span.start().get(), span.len().get()) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => Ok(()),
+            Err(errno) => Err(sys("reserve", span, errno)),
+        }
+    }
+
+    /// Becomes what `source` is, length and holes included, without copying a byte: both share their blocks until one
+    /// of them is written. Yields whether the file system can do that; where it cannot, nothing has happened.
+    ///
+    /// # Errors
+    /// Where the system fails otherwise.
+    pub fn clone_of(&self, source: impl AsFd) -> Result<bool> {
+        match fs::ioctl_ficlone(&self.file, source) {
+            Ok(()) => Ok(true),
+            Err(Errno::IO | Errno::NOSPC | Errno::DQUOT) => Err(sys("clone", Span::default(), Errno::IO)),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Copies `from` of `source` to `to` within the system: some file systems share the blocks, those of other hosts
+    /// copy where they lie. What the system cannot copy goes through memory.
+    ///
+    /// # Errors
+    /// Where the source ends before, or the system fails.
+    pub fn copy_from(&self, source: impl AsFd, from: Span, to: Offset) -> Result<()> {
+        let mut rest = from;
+        let mut at = to;
+        while !rest.is_empty() {
+            let (mut read, mut write) = (rest.start().get(), at.get());
+            let copied = fs::copy_file_range(
+                &source,
+                Some(&mut read),
+                &self.file,
+                Some(&mut write),
+                rest.len().to_usize(),
+            );
+            let copied = match copied {
+                Ok(0) => return Err(sys("copy", rest, Errno::IO)),
+                Ok(copied) => Len::new(ondisk::num::to_u64(copied)),
+                Err(Errno::NOSPC) => return Err(sys("copy", rest, Errno::NOSPC)),
+                Err(Errno::INTR) => continue,
+                Err(_) => return self.carry(source.as_fd(), rest, at),
+            };
+            let next = rest.start().checked_add(copied).and_then(|start| Span::between(start, rest.end()));
+            rest = next.unwrap_or_default();
+            at = at.checked_add(copied).unwrap_or(at);
+        }
+        Ok(())
+    }
+
+    /// As [`Target::copy_from`], through memory.
+    fn carry(&self, source: BorrowedFd<'_>, from: Span, to: Offset) -> Result<()> {
+        let mut buf = vec![0; from.len().min(CARRY).to_usize()];
+        for part in from.chunks(CARRY) {
+            let piece = buf.get_mut(..part.len().to_usize()).unwrap_or_default();
+            let mut done = 0_usize;
+            while let Some(rest) = piece.get_mut(done..).filter(|rest| !rest.is_empty()) {
+                let at = part.start().get().saturating_add(ondisk::num::to_u64(done));
+                match rustix::io::pread(source, rest, at) {
+                    Ok(0) => return Err(sys("read", part, Errno::IO)),
+                    Ok(more) => done = done.saturating_add(more),
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(sys("read", part, errno)),
+                }
+            }
+            let ahead = part.start().since(from.start()).unwrap_or_default();
+            self.write_at(to.checked_add(ahead).unwrap_or(to), piece)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    ///
+    /// # Errors
+    /// Where the system fails: final.
+    pub fn flush(&self) -> Result<()> {
+        fs::fsync(&self.file).map_err(|errno| sys("flush", Span::default(), errno))
+    }
+}
+
+/// What cannot be copied within the system goes through memory in pieces of this length.
+const CARRY: Len = Len::mib(1);
+
+impl AsFd for Target {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn sys(op: &'static str, span: Span, source: Errno) -> Error {
+    Error::Io { op, span, source: source.into() }
+}
