@@ -15,6 +15,19 @@ pub fn imgtool<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     Command::new(IMGTOOL).args(args).output().unwrap()
 }
 
+/// Runs the program and expects an exit code; what it said on standard output.
+pub fn code<S: AsRef<OsStr>>(want: i32, args: &[S]) -> Vec<u8> {
+    let out = imgtool(args);
+    let line: Vec<_> = args.iter().map(|arg| arg.as_ref().to_string_lossy().into_owned()).collect();
+    assert_eq!(out.status.code(), Some(want), "{}: {}", line.join(" "), said(&out));
+    out.stdout
+}
+
+/// Runs the program, expects success and a document.
+pub fn json<S: AsRef<OsStr>>(args: &[S]) -> Value {
+    serde_json::from_slice(&code(0, args)).unwrap()
+}
+
 /// Runs the program on an image: `line` is split at blanks, and `@` stands for the image.
 pub fn on(image: &Path, line: &str) -> Output {
     imgtool(words(image, line))

@@ -11,9 +11,12 @@
 )]
 
 mod boot;
+mod cli;
+mod content;
 mod crash;
 mod devices;
 mod disks;
+mod fs;
 mod groups;
 mod grow;
 mod hidden;
@@ -21,6 +24,7 @@ mod hostile;
 mod in_use;
 mod kit;
 mod layouts;
+mod loaders;
 mod memory;
 mod moves;
 mod read_only;

@@ -1,15 +1,6 @@
 //! The virtual disk: its map, its digest, comparing and creating, as qemu-img has them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "helpers of tests are tests"
-)]
 
-mod kit;
-
-use kit::{code, json, run};
+use crate::kit::{code, imgtool, json};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -150,7 +141,7 @@ fn compare_judges_as_qemu_does() {
         file.write_all_at(b"\xa5", at).unwrap();
         file.write_all_at(b"\xa5", LEN - 1).unwrap();
         for (image, format, qemu) in &images {
-            let out = run(&["compare", "--json", "-f", format, text(image), text(&other)]);
+            let out = imgtool(["compare", "--json", "-f", format, text(image), text(&other)]);
             assert_eq!(out.status.code(), Some(1), "{}", image.display());
             let document: Value = serde_json::from_slice(&out.stdout).unwrap();
             assert_eq!(document["first-difference"], at);
@@ -161,7 +152,7 @@ fn compare_judges_as_qemu_does() {
     let file = File::options().write(true).open(&other).unwrap();
     file.set_len(LEN + (8 << 20)).unwrap();
     for (image, format, _) in &images {
-        let out = run(&["compare", "-f", format, text(image), text(&other)]);
+        let out = imgtool(["compare", "-f", format, text(image), text(&other)]);
         assert_eq!(out.status.code(), Some(0), "{}", tool::said(&out));
         assert!(tool::said(&out).contains("the sizes differ"));
     }
@@ -204,7 +195,7 @@ fn new_images_are_what_qemu_takes_them_for() {
     let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 4, "no draft is left behind: {names:?}");
     let odd = dir.path().join("odd.vhd");
-    let out = run(&["create", text(&odd), "5000001"]);
+    let out = imgtool(["create", text(&odd), "5000001"]);
     assert!(out.status.success() && tool::said(&out).contains("5000192"), "{}", tool::said(&out));
     code(3, &["create", text(&dir.path().join("huge.vhd")), "3T"]);
 }

@@ -1,15 +1,6 @@
 //! Files out of a guest are those that the kernel, GNU tar and debugfs see.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "helpers of tests are tests"
-)]
 
-mod kit;
-
-use kit::{code, json, run};
+use crate::kit::{code, imgtool, json};
 use ondisk::Offset;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -261,7 +252,7 @@ fn no_name_of_the_guest_leads_out_of_the_destination() {
     testkit::images::format(plain, ondisk::Len::mib(8), Some(&tree), &image);
     patch(&image, b"..XevilY", b"../evil/");
     let dest = dir.path().join("dest");
-    let out = run(&["fs", "copy-out", text(&image), "/sub", text(&dest)]);
+    let out = imgtool(["fs", "copy-out", text(&image), "/sub", text(&dest)]);
     assert_eq!(out.status.code(), Some(4), "{}", testkit::tool::said(&out));
     let copied: BTreeSet<Vec<u8>> = Manifest::of(&dest).0.into_keys().collect();
     let want = [&b""[..], b"good", b"zood", b"inner", b"inner/file", b"linked"].map(<[u8]>::to_vec);
@@ -270,7 +261,7 @@ fn no_name_of_the_guest_leads_out_of_the_destination() {
         fs::read_link(dest.join("linked")).unwrap().as_os_str().as_bytes() == outside.as_os_str().as_bytes()
     );
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    let out = run(&["fs", "tar-out", text(&image), "/sub"]);
+    let out = imgtool(["fs", "tar-out", text(&image), "/sub"]);
     assert_eq!(out.status.code(), Some(4));
     assert!(!out.stdout.windows(7).any(|name| name == b"../evil"));
     // A link of the guest is followed inside the guest.

@@ -1,16 +1,7 @@
 //! Boot loaders through `info` and `grow`: what was installed by its own program is shown, is the same after a grow, and a
 //! grow that would break it is refused.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "helpers of tests are tests"
-)]
 
-mod kit;
-
-use kit::{code, json, run};
+use crate::kit::{code, imgtool, json};
 use ondisk::{Len, Offset};
 use serde_json::{Value, json};
 use std::fs::{create_dir_all, write};
@@ -157,7 +148,7 @@ fn a_grow_that_would_move_pinned_blocks_is_refused() {
     let script = "root (hd0,0)\ninstall /boot/grub/stage1 (hd0) /boot/grub/stage2 p /boot/grub/menu.lst";
     loader::legacy_shell(&disk, script);
     let before = std::fs::read(&disk).unwrap();
-    let out = run(&["grow", "-f", "raw", text(&disk), "30G"]);
+    let out = imgtool(["grow", "-f", "raw", text(&disk), "30G"]);
     assert_eq!(out.status.code(), Some(3), "{}", said(&out));
     assert!(said(&out).contains("the boot loader reads it by its place"), "{}", said(&out));
     assert!(std::fs::read(&disk).unwrap() == before, "the image has changed");

@@ -1,17 +1,14 @@
 //! The program from outside: what holds for every command.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output, Stdio};
 
-fn imgtool() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_imgtool"))
-}
+use crate::kit::{IMGTOOL, imgtool};
 
 fn run(args: &[&[u8]]) -> Output {
-    imgtool().args(args.iter().map(|arg| OsStr::from_bytes(arg))).output().unwrap()
+    imgtool(args.iter().map(|arg| OsStr::from_bytes(arg)))
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -21,7 +18,7 @@ fn text(bytes: &[u8]) -> &str {
 #[test]
 fn wrong_usage_is_one_line_and_code_2() {
     for line in ["", "frobnicate", "grow a", "grow a 10", "info a --what"] {
-        let out = imgtool().args(line.split_whitespace()).output().unwrap();
+        let out = imgtool(line.split_whitespace());
         assert_eq!(out.status.code(), Some(2));
         assert!(out.stdout.is_empty());
         let mut lines = text(&out.stderr).lines();
@@ -71,7 +68,7 @@ fn help_and_version_go_to_standard_output() {
     for (arg, part) in
         [("help", "Usage: imgtool"), ("--help", "grow"), ("--version", env!("CARGO_PKG_VERSION"))]
     {
-        let out = imgtool().arg(arg).output().unwrap();
+        let out = Command::new(IMGTOOL).arg(arg).output().unwrap();
         assert_eq!(out.status.code(), Some(0));
         assert!(text(&out.stdout).contains(part) && out.stderr.is_empty(), "{arg}");
     }
@@ -87,7 +84,7 @@ fn every_command_has_a_line_of_help_of_its_own() {
             let path = path.iter().cloned().chain([below.get_name().to_owned()]).collect();
             todo.push((path, below.clone()));
         }
-        let out = imgtool().args(&path).arg("--help").output().unwrap();
+        let out = Command::new(IMGTOOL).args(&path).arg("--help").output().unwrap();
         assert!(text(&out.stdout).contains("--json") && text(&out.stdout).contains(lines.last().unwrap()));
     }
     let count = lines.len();
@@ -98,14 +95,15 @@ fn every_command_has_a_line_of_help_of_its_own() {
 
 #[test]
 fn a_closed_pipe_ends_quietly_and_a_full_disk_does_not() {
-    let mut child = imgtool().arg("help").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        Command::new(IMGTOOL).arg("help").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let mut told = String::new();
     child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""));
 
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let out = imgtool().arg("help").stdout(full).output().unwrap();
+    let out = Command::new(IMGTOOL).arg("help").stdout(full).output().unwrap();
     assert_eq!(out.status.code(), Some(5));
     assert!(text(&out.stderr).starts_with("imgtool: error: standard output: "));
 }
