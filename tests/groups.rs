@@ -17,11 +17,16 @@ const PV_LEN: u64 = 159 << 20;
 
 /// A disk with one physical volume: swap, a root filesystem, another one, and free extents.
 pub fn disk(dir: &Path) -> PathBuf {
+    disk_with(dir, &[])
+}
+
+/// As [`disk`], with options for `pvcreate`.
+pub fn disk_with(dir: &Path, pvcreate: &[&str]) -> PathBuf {
     let (disk, fs) = (dir.join("disk.raw"), dir.join("fs"));
     std::fs::File::create(&disk).unwrap().set_len(161 << 20).unwrap();
     partition(&disk, &format!("label: gpt\nstart=2048, size={}", PV_LEN / 512));
     on_group(&disk, |lvm| {
-        lvm.create("vg-0", &[], &["-s", "1m"]);
+        lvm.create("vg-0", pvcreate, &["-s", "1m"]);
         for (name, count) in [("swap", "4"), ("root", "64"), ("data", "64")] {
             lvm.lvcreate(&["-l", count, "-n", name, "vg-0"]);
         }
@@ -43,7 +48,7 @@ fn runs(disk: &Path, name: &str) -> Vec<Span> {
     all.into_iter().filter(|one| one.volume == name).map(|one| one.span).collect()
 }
 
-fn on_group<T>(disk: &Path, work: impl FnOnce(&Lvm<'_>) -> T) -> T {
+pub fn on_group<T>(disk: &Path, work: impl FnOnce(&Lvm<'_>) -> T) -> T {
     let devices = [Loop::span(disk, Offset::new(PV), Len::new(PV_LEN))];
     work(&Lvm::on(&devices))
 }

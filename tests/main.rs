@@ -29,4 +29,5 @@ mod memory;
 mod moves;
 mod read_only;
 mod refused;
+mod repair;
 mod surroundings;

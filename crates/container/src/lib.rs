@@ -13,6 +13,7 @@ pub mod format;
 pub mod probe;
 pub mod qcow2;
 pub mod raw;
+pub mod repair;
 pub mod status;
 pub mod vhd;
 

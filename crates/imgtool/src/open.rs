@@ -72,7 +72,7 @@ impl Session {
             return Ok(opened);
         }
         opened.with.parts = self.open_parts(path, &parts)?;
-        self.follow(&mut opened)?;
+        self.follow(&mut opened, parent)?;
         Ok(opened)
     }
 
@@ -112,6 +112,33 @@ impl Session {
     /// # Errors
     /// As [`Session::open_reading`], and where it is in use or a change of it was interrupted.
     pub fn open_writing<'p>(&self, path: &'p Path, change: &Change) -> Result<Opened<'p>, Failure> {
+        let mut opened = self.open_alone(path, change)?;
+        let (wanted, _) = opened.outward(self)?;
+        self.follow(&mut opened, wanted)?;
+        Ok(opened)
+    }
+
+    /// Opens an image to mend it. Where it is damaged, its parent is that of the mended image.
+    ///
+    /// # Errors
+    /// As [`Session::open_writing`], and where the image is beyond repair.
+    pub fn open_repairing<'p>(&self, path: &'p Path, change: &Change) -> Result<Opened<'p>, Failure> {
+        let mut opened = self.open_alone(path, change)?;
+        let wanted = match opened.outward(self) {
+            Ok((wanted, _)) => wanted,
+            Err(_) => {
+                let mut overlay = Overlay::new(&opened.image, &self.limits);
+                let is_device = opened.is_device();
+                container::repair::mend(&mut overlay, opened.format, is_device, &self.limits).of(path)?;
+                Container::open(&overlay, opened.format, &self.limits).of(path)?.parent_ref()
+            }
+        };
+        self.follow(&mut opened, wanted)?;
+        Ok(opened)
+    }
+
+    /// Opens an image to change it, without its parents.
+    fn open_alone<'p>(&self, path: &'p Path, change: &Change) -> Result<Opened<'p>, Failure> {
         // A dry run opens as the change would: it is refused where the change would be.
         let how = OpenOptions {
             write: true,
@@ -121,9 +148,7 @@ impl Session {
         };
         let image = Image::open(path, &how).of(path)?;
         let format = probe::for_writing(&image, name_of(path), self.globals.format).of(path)?;
-        let mut opened = Opened::new(path, image, format);
-        self.follow(&mut opened)?;
-        Ok(opened)
+        Ok(Opened::new(path, image, format))
     }
 
     /// What a change of an image still has to open: its journal and its undo file.
@@ -138,12 +163,11 @@ impl Session {
         self.confine(&needs, out);
     }
 
-    /// Opens the parents, one below the other.
-    fn follow(&self, child: &mut Opened<'_>) -> Result<(), Failure> {
+    /// Opens the parents, one below the other, from the one that is `wanted` on.
+    fn follow(&self, child: &mut Opened<'_>, mut wanted: Option<ParentRef>) -> Result<(), Failure> {
         let mut seen = vec![child.image.identity()];
         let mut links: Vec<(Image, Format, OpenWith)> = Vec::new();
         let mut told = self.globals.parent.iter();
-        let (mut wanted, _) = child.outward(self)?;
         let mut folder = real_folder(child.path)?;
         while let Some(reference) = wanted {
             if seen.len() > self.limits.chain_depth {

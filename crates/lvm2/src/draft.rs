@@ -48,6 +48,13 @@ pub enum Change {
         /// Where it begins then.
         after: Offset,
     },
+    /// A metadata area that could not be read gets the text that the others have.
+    Mended {
+        /// The physical volume's name in the text.
+        pv: String,
+        /// Where the area begins.
+        at: Offset,
+    },
     /// A logical volume gains extents.
     Lv {
         /// Volume group and name.
@@ -72,6 +79,9 @@ impl fmt::Display for Change {
                     f,
                     "physical volume {pv}: metadata area at the end moves from byte {before} to {after}"
                 )
+            }
+            Self::Mended { pv, at } => {
+                write!(f, "physical volume {pv}: metadata area at byte {at} gets the text of the others")
             }
             Self::Lv { name, before, after, segments } => {
                 write!(f, "logical volume {name}: {} -> {}", Human(*before), Human(*after))?;

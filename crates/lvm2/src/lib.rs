@@ -21,6 +21,7 @@ mod mda;
 mod model;
 mod plan;
 mod read;
+mod repair;
 mod text;
 mod unit;
 mod uuid;
@@ -34,6 +35,7 @@ pub use model::{Area, Lv, Mapping, Pv, Segment, User, Vg};
 pub use ondisk::{Finding, Severity};
 pub use plan::{Plan, Write, plan_commit};
 pub use read::{Volumes, read};
+pub use repair::plan_repair;
 pub use unit::{ExtentCount, ExtentNo, ExtentRange, ExtentSize};
 pub use uuid::Uuid;
 

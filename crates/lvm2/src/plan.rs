@@ -30,9 +30,9 @@ pub struct Write {
 /// A change of a volume group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
     /// For each device, by its place among the disks that were read.
-    devices: Vec<(usize, Vec<Write>)>,
+    pub(crate) devices: Vec<(usize, Vec<Write>)>,
 }
 
 impl Plan {
@@ -123,7 +123,8 @@ fn final_text(draft: &Draft<'_>, now: u64) -> Result<Vec<u8>> {
     let seqno = vg.and_then(|vg| vg.value("seqno")).map(|value| value.replace(next.to_string()));
     let time = root.value("creation_time").map(|value| value.replace(now.to_string()));
     let did = draft.changes.iter().map(|change| match change {
-        Change::Pv { name, .. } | Change::Area { pv: name, .. } | Change::Lv { name, .. } => name.as_str(),
+        Change::Pv { name, .. } | Change::Lv { name, .. } => name.as_str(),
+        Change::Area { pv: name, .. } | Change::Mended { pv: name, .. } => name.as_str(),
     });
     let mut names: Vec<&str> = did.collect();
     names.dedup();

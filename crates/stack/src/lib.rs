@@ -19,6 +19,7 @@ pub mod ident;
 pub mod layout;
 pub mod place;
 pub mod region;
+pub mod repair;
 pub mod replay;
 pub mod select;
 pub mod source;

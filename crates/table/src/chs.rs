@@ -52,6 +52,16 @@ impl Chs {
     /// The same in the slot that protects a GPT (UEFI 2.10, 5.2.3).
     const BEYOND_GUARD: Self = Self([0xff, 0xff, 0xff]);
 
+    /// The last sector of a slot that protects a GPT (UEFI 2.10, 5.2.3).
+    pub fn guard_end(lba: u64) -> Self {
+        let [(heads, sectors), ..] = USUAL;
+        let reach = CYLINDER_MAX.saturating_add(1).saturating_mul(heads).saturating_mul(sectors);
+        if lba < reach { Geometry { heads, sectors }.encode(lba) } else { Self::BEYOND_GUARD }
+    }
+
+    /// The sector behind the MBR, where such a slot begins.
+    pub const GUARD_START: Self = Self([0, 2, 0]);
+
     const fn pack(cylinder: u64, head: u64, sector: u64) -> Self {
         Self([low8(head), low8(sector & 0x3f | (cylinder >> 2) & 0xc0), low8(cylinder)])
     }

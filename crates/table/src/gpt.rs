@@ -177,7 +177,7 @@ pub fn parse(
 }
 
 /// What differs between two valid copies and must not.
-fn compare(primary: &Copy, backup: &Copy) -> Vec<Finding> {
+pub fn compare(primary: &Copy, backup: &Copy) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut differ =
         |what: &str| findings.push(Finding::damage(format!("the two copies of the GPT differ in {what}")));

@@ -19,6 +19,7 @@ mod plan;
 mod probe;
 mod read;
 mod record;
+mod repair;
 mod table;
 
 pub use away::plan_make_way;
@@ -30,6 +31,7 @@ pub use ondisk::{Finding, Severity};
 pub use partition::{DiskId, Neighbour, PartUuid, Partition, Role};
 pub use plan::{Growth, Plan};
 pub use read::{read, read_as};
+pub use repair::plan_repair;
 pub use table::{Kind, Table};
 
 /// The result of working on a table.

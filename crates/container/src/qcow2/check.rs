@@ -256,7 +256,7 @@ impl<D: ReadAt> Qcow2<D> {
     }
 
     /// A piece of a table, unless nothing is stored there: a sparse file can be large and full of empty tables.
-    fn table_piece(&self, piece: Span) -> Result<Option<Vec<u8>>> {
+    pub(super) fn table_piece(&self, piece: Span) -> Result<Option<Vec<u8>>> {
         let there = piece.intersect(Span::whole(self.file.len())).unwrap_or_default();
         if there.is_empty() || self.file.extents(there)?.all_zero() {
             return Ok(None);

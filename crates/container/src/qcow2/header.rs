@@ -78,6 +78,15 @@ pub struct Header {
 impl Header {
     /// Reads and validates the header of `file`.
     pub fn read(file: &(impl ReadAt + ?Sized), limits: &Limits) -> Result<Self> {
+        let (header, table) = Self::read_but_refcounts(file, limits)?;
+        table.map(|refcount_table| Self { refcount_table, ..header })
+    }
+
+    /// As [`Self::read`], with an empty refcount table beside the true one or what is wrong with that: reading needs none.
+    pub fn read_but_refcounts(
+        file: &(impl ReadAt + ?Sized),
+        limits: &Limits,
+    ) -> Result<(Self, Result<Span>)> {
         if file.len() < Len::new(u64::from(layout::V2_LENGTH)) {
             return Err(bad(0, format!("the file has {} bytes, too few for a header", file.len())));
         }
@@ -110,7 +119,7 @@ impl Header {
             size: Len::new(record.size.get() & !511),
             l1_at: Offset::new(record.l1_table_offset.get()),
             l1_entries: u64::from(record.l1_size.get()),
-            refcount_table: refcount_table(&record, geo, file.len())?,
+            refcount_table: Span::default(),
             refcount_order: refcount_order(&record)?,
             snapshots_at: Offset::new(record.snapshots_offset.get()),
             snapshots: record.nb_snapshots.get(),
@@ -122,7 +131,7 @@ impl Header {
             bitmaps: extensions.bitmaps,
         };
         header.check_tables(file.len())?;
-        Ok(header)
+        Ok((header, refcount_table(&record, geo, file.len())))
     }
 
     fn check_tables(&self, file_len: Len) -> Result<()> {

@@ -25,6 +25,7 @@ mod header;
 mod layout;
 mod read;
 mod refcount;
+pub(crate) mod repair;
 mod store;
 mod table;
 mod unpack;
@@ -69,6 +70,10 @@ impl<D: ReadAt> Qcow2<D> {
     /// Where these are damaged, need more memory than allowed, or use a feature that is not supported.
     pub fn open(file: D, limits: &Limits) -> Result<Self> {
         let header = Header::read(&file, limits)?;
+        Self::with_header(file, header, limits)
+    }
+
+    fn with_header(file: D, header: Header, limits: &Limits) -> Result<Self> {
         let l1 = read_l1(&file, header.l1_at, header.l1_entries, limits)?;
         let snapshots = table::snapshots(&file, &header, limits)?;
         let bitmaps = match header.valid_bitmaps() {

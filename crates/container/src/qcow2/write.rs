@@ -61,7 +61,7 @@ impl<D: Disk> Qcow2<D> {
     }
 
     /// Sets every refcount to the number of references.
-    fn rebuild(&mut self, scan: &Scan) -> Result<()> {
+    pub(super) fn rebuild(&mut self, scan: &Scan) -> Result<()> {
         for host in (0..scan.counts.clusters()).map(Host) {
             let Some(refcounts) = &mut self.refcounts else { continue };
             let counted = scan.counts.of(host);
@@ -434,7 +434,7 @@ impl<D: Disk> Qcow2<D> {
 impl<D: disk::ReadAt> Qcow2<D> {
     /// The references, if they allow writing.
     pub(super) fn writable_scan(&self) -> Result<Scan> {
-        let help = Some("let qemu-img check -r all repair a copy of the image");
+        let help = Some("imgtool check --repair mends what can be mended");
         if self.header.is_corrupt() {
             return Err(Error::refused("the image is marked as corrupt and is not written", help));
         }

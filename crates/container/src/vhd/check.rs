@@ -10,6 +10,11 @@ use crate::{Findings, Result, Severity};
 use disk::ReadAt;
 use ondisk::{Len, Span};
 
+/// So much before the end footer that nothing refers to is more than alignment.
+pub fn idle_gap(block: Len) -> Len {
+    block.max(Len::kib(8))
+}
+
 impl<D: ReadAt> Vhd<D> {
     /// Checks footers, header, table, blocks, batmap and locators.
     ///
@@ -89,7 +94,7 @@ impl<D: ReadAt> Vhd<D> {
     fn check_sparse(&self, sparse: &Sparse, findings: &mut Findings) -> Result<()> {
         let survey = self.survey(sparse, findings)?;
         if let Some(gap) = Span::between(survey.end, self.footers.end.start())
-            && gap.len() >= sparse.header.shape.data().max(Len::kib(8))
+            && gap.len() >= idle_gap(sparse.header.shape.data())
         {
             findings.push(Severity::Leak, Some(gap), "nothing refers to the bytes before the end footer");
         }

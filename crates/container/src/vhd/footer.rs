@@ -9,12 +9,17 @@
 use super::layout::{self, DIFFERENCING, DYNAMIC, FIXED, Footer};
 use crate::{Error, Format, Result};
 use disk::ReadAt;
+use ondisk::num::{round_up, to_u64};
 use ondisk::text::Printable;
 use ondisk::{Len, Offset, Sealed, Span};
 use zerocopy::{FromBytes, IntoBytes};
 
 pub const FOOTER_LEN: Len = Len::new(512);
 const WHAT: &str = "VHD footer";
+/// How far before the end of what is stored a misplaced footer is looked for.
+const SEARCHED: Len = Len::mib(1);
+/// More than this behind a footer is somebody's data.
+const GARBAGE_MAX: Len = Len::kib(64);
 
 /// The state of one of the two footers of an image that is open by the other one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +162,57 @@ fn twins(end: Span, footer: Footer, copy: &Footer) -> Result<Footers> {
     let equal = footer.as_bytes().get(..bytes) == copy.as_bytes().get(..bytes);
     let copy_state = if equal { Twin::Equal } else { Twin::Differs };
     Ok(Footers { footer, end, end_state: Twin::Equal, copy_state })
+}
+
+/// A footer of a fixed image that is not the last thing in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misplaced {
+    /// Where it is.
+    pub footer: Span,
+    /// The length that the file should have.
+    pub len: Len,
+}
+
+/// Finds the footer of a fixed image before the end of the file: it must lie directly behind the disk that it describes,
+/// be the only one, and have nothing behind it but zeros or a little garbage.
+pub fn misplaced(file: &dyn ReadAt) -> Result<Option<Misplaced>> {
+    let stored = last_byte(file)?;
+    let end = round_up(stored.get(), 512).unwrap_or_default().min(file.len().get());
+    let start = end.saturating_sub(SEARCHED.get()).next_multiple_of(512);
+    let Some(window) = Span::between(Offset::new(start), Offset::new(end)) else { return Ok(None) };
+    let mut bytes = vec![0; window.len().to_usize()];
+    file.read_at(window.start(), &mut bytes)?;
+    let mut found = None;
+    for (sector, at) in bytes.chunks_exact(512).zip((start..).step_by(512)) {
+        let Ok(footer) = Footer::read_from_bytes(sector) else { continue };
+        let fits = footer.disk_type.get() == FIXED && footer.current_size.get() == at;
+        if fits && validate(&footer).is_ok() && found.replace(at).is_some() {
+            return Ok(None);
+        }
+    }
+    let footer = found.and_then(|at| Span::new(Offset::new(at), FOOTER_LEN));
+    let Some(footer) = footer else { return Ok(None) };
+    let behind = footer.end().since(window.start()).unwrap_or_default().to_usize();
+    let garbage = bytes.get(behind..).unwrap_or_default();
+    let little = Len::of(garbage) <= GARBAGE_MAX || garbage.iter().all(|&byte| byte == 0);
+    Ok(little.then_some(Misplaced { footer, len: Len::new(footer.end().get()) }))
+}
+
+/// Behind the last byte that is not zero.
+fn last_byte(file: &dyn ReadAt) -> Result<Offset> {
+    for extent in file.extents(Span::whole(file.len()))?.iter().rev().filter(|one| !one.kind.reads_zero()) {
+        let mut end = extent.span.end();
+        while end > extent.span.start() {
+            let start = end.checked_sub(SEARCHED).unwrap_or_default().max(extent.span.start());
+            let mut bytes = vec![0; end.since(start).unwrap_or_default().to_usize()];
+            file.read_at(start, &mut bytes)?;
+            if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+                return Ok(Offset::new(start.get().saturating_add(to_u64(last)).saturating_add(1)));
+            }
+            end = start;
+        }
+    }
+    Ok(Offset::ZERO)
 }
 
 /// Whether the file ends in the footer of a fixed image that fits the file exactly: what a probe may believe.

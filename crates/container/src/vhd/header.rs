@@ -102,14 +102,18 @@ impl Header {
             let problem = format!("it must lie between the footer copy and the file's end at {}", file.len());
             return Err(Error::corrupt(WHAT, at, problem));
         }
-        let raw: DynamicHeader = read_record(file, at)?;
+        Self::of(read_record(file, at)?, at, file.len(), footer)
+    }
+
+    /// Validates the header that was found at `at` in a file of `file_len`.
+    pub fn of(raw: DynamicHeader, at: Offset, file_len: Len, footer: &Footer) -> Result<Self> {
         let shape = validate(&raw, at)?;
         let entries = u64::from(raw.max_table_entries.get());
         let bat_at = Offset::new(raw.table_offset.get());
         let bat = Span::new(bat_at, bat_len(entries));
-        let bat = bat.filter(|bat| Span::whole(file.len()).contains(*bat)).ok_or_else(|| {
+        let bat = bat.filter(|bat| Span::whole(file_len).contains(*bat)).ok_or_else(|| {
             let problem =
-                format!("{entries} entries at byte {bat_at} do not lie in the file of {} bytes", file.len());
+                format!("{entries} entries at byte {bat_at} do not lie in the file of {file_len} bytes");
             Error::corrupt("VHD block allocation table", bat_at, problem)
         })?;
         let needed = shape.count(Len::new(footer.current_size.get()));

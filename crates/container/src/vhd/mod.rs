@@ -12,6 +12,7 @@
 pub mod check;
 pub mod create;
 pub mod grow;
+pub(crate) mod repair;
 pub mod size;
 
 mod batmap;
@@ -21,6 +22,7 @@ mod header;
 mod layout;
 mod locator;
 mod read;
+mod rebuild;
 mod step;
 mod survey;
 mod write;

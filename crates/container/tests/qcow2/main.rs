@@ -13,4 +13,5 @@ mod grow;
 mod hostile;
 mod kit;
 mod read;
+mod repair;
 mod write;

@@ -12,6 +12,7 @@ mod face;
 mod grow;
 mod open;
 mod read;
+mod repair;
 mod write;
 
 use container::vhd::Vhd;

@@ -6,6 +6,7 @@ use ondisk::size::{BadSize, SizeSpec, parse_len};
 use stack::place::Place;
 use std::path::{Path, PathBuf};
 
+use super::Check;
 use crate::glob::Glob;
 
 /// What is to be done.
@@ -19,7 +20,7 @@ pub enum Command {
     Info(Info),
     /// Show which parts of an image are stored where
     Map(Map),
-    /// Check an image, its partition table and its filesystems
+    /// Check an image, its partition table and its filesystems, and mend what can be mended
     Check(Check),
     /// Compare the virtual content of two images
     Compare(Compare),
@@ -52,7 +53,7 @@ pub enum Fs {
 }
 
 /// What every command takes that changes an image.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Options for changes")]
 pub struct Change {
     /// Check wholly what is about to change, and the result before it is committed
@@ -145,8 +146,6 @@ of_image!(
     Info,
     /// `map IMAGE`
     Map,
-    /// `check IMAGE`
-    Check,
     /// `digest IMAGE`
     Digest
 );

@@ -10,11 +10,13 @@
 //! 2. Man pages and completions are generated from [`command`].
 //! 3. No option is accepted that does nothing.
 
+mod check;
 mod commands;
 mod globals;
 
+pub use check::Check;
 pub use commands::{
-    Cat, Change, Check, Command, Compare, CopyOut, Create, Digest, EntryType, Find, Fs, Grow, Info, Ls, Map,
+    Cat, Change, Command, Compare, CopyOut, Create, Digest, EntryType, Find, Fs, Grow, Info, Ls, Map,
     OutFormat, Recover, Replay, Stat, TarOut, Where,
 };
 pub use globals::{ColorWhen, Globals, ProgressWhen};
@@ -102,6 +104,9 @@ impl Args {
             return Err(Failure::usage("-q and -v contradict each other"));
         }
         match &self.command {
+            Command::Check(check) if check.contradicts() => Err(Failure::usage(
+                "only --repair changes anything: --check, --journal, --undo and --force go with it",
+            )),
             Command::Create(create) if self.globals.format.is_some() && create.backing.is_none() => {
                 Err(Failure::usage("-f tells the format of BASE, and there is none")
                     .with_help("the format of the new image is told with -O"))

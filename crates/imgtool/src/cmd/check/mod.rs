@@ -1,4 +1,6 @@
-//! `check IMAGE`: the container, the partition table, every ext filesystem.
+//! `check IMAGE`: the container, the partition table, every ext filesystem; with `--repair`, what can be mended is.
+
+mod repair;
 
 use crate::args::Check;
 use crate::cx::Session;
@@ -14,6 +16,9 @@ use stack::check::{self, Checked};
 /// # Errors
 /// Where the image, or a structure of it, cannot be read at all. Damage is an answer.
 pub fn run(args: &Check, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    if args.repair {
+        return repair::run(args, session, out);
+    }
     let opened = session.open_reading(&args.image, session.globals.format)?;
     session.confine(&Needs::nothing(), out);
     let (checked, document) = opened.with_disk(session, out, |disk| {
