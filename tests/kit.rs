@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use testkit::tool::said;
@@ -71,6 +72,19 @@ pub fn assert_told(out: &Output, code: i32, image: &Path, what: &str) {
     assert!(first.starts_with("imgtool: error: "), "{what}: {text}");
     assert!(code == 2 || first.contains(name), "{what}: {text}");
     assert!(lines.all(|line| line.starts_with("  help: ")), "{what}: {text}");
+}
+
+/// Waits until the program catches interrupts.
+pub fn until_listening(child: &Child) {
+    const INTERRUPT: u64 = 1 << 1;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("it has ended");
+        if u64::from_str_radix(caught.trim(), 16).unwrap() & INTERRUPT != 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What a file is like from outside.

@@ -3,16 +3,16 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use ondisk::{Len, Offset};
 use testkit::images::{Fill, flavor, make};
 use testkit::oracle::{Mount, assert_clean};
-use testkit::tool::{copy_sparse, output, run, said, tool};
+use testkit::tool::{copy_sparse, interruptible, output, run, said, tool};
 
 use crate::disks::{KINDS, Scheme, contain};
-use crate::kit::{IMGTOOL, assert_told, beside, ends, on, seen, words};
+use crate::kit::{IMGTOOL, assert_told, beside, ends, on, seen, until_listening, words};
 
 fn guest(dir: &Path) -> PathBuf {
     let image = dir.join("guest.raw");
@@ -229,10 +229,10 @@ fn interrupts() {
         testkit::images::place(&dir.path().join("noise"), &long, Offset::new(at << 26));
     }
     for line in ["digest @ -j 1", "compare @ @ -j 1"] {
-        let mut command = Command::new(IMGTOOL);
+        let mut command = interruptible(IMGTOOL);
         command.args(words(&long, line)).stderr(Stdio::piped()).stdout(Stdio::piped());
         let child = command.spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        until_listening(&child);
         let sent = rustix::process::kill_process(
             rustix::process::Pid::from_child(&child),
             rustix::process::Signal::INT,

@@ -243,7 +243,9 @@ impl<'p> Opened<'p> {
     /// # Errors
     /// Where it cannot be opened.
     pub fn choices(&self, session: &Session) -> Result<Option<Vec<Choice>>, Failure> {
-        match Container::open_with(&self.image, self.format, &self.with, &session.limits) {
+        let view = self.view(session)?;
+        let file: &dyn ReadAt = view.as_ref().map_or(&self.image, |view| view);
+        match Container::open_with(file, self.format, &self.with, &session.limits) {
             Err(Error::Choose { disks }) => Ok(Some(disks)),
             Err(error) => Err(error).of(self.path),
             Ok(_) => Ok(None),

@@ -69,7 +69,7 @@ fn is_in(set: u64, signal: i32) -> bool {
 mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Child, Stdio};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
 
     fn start(wrapper: &str) -> (Child, BufReader<std::process::ChildStdout>) {
         let this = std::env::current_exe().unwrap();
-        let mut child = Command::new("sh")
+        let mut child = testkit::tool::interruptible("sh")
             .args(["-c", wrapper, "sh"])
             .arg(this)
             .args(["--exact", "signals::tests::listens_when_told", "--nocapture", "--test-threads=1"])

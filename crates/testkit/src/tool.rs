@@ -17,8 +17,8 @@ const UNKNOWN: &str = "unknown";
 
 /// Programs of packages that every Debian has, and those of Rust.
 const EVERYWHERE: &[&str] = &[
-    "chmod", "chown", "cmp", "cp", "date", "df", "find", "gzip", "ldd", "mkfifo", "mknod", "sh", "sync",
-    "tar", "timeout", "touch", "truncate",
+    "chmod", "chown", "cmp", "cp", "date", "df", "env", "find", "gzip", "ldd", "mkfifo", "mknod", "sh",
+    "sync", "tar", "timeout", "touch", "truncate",
 ];
 
 /// A command that runs the program `name`.
@@ -29,6 +29,18 @@ const EVERYWHERE: &[&str] = &[
 pub fn tool(name: &str) -> Command {
     let mut command = Command::new(find(name));
     command.env("LC_ALL", "C");
+    command
+}
+
+/// As [`tool`], for a program that an interrupt shall reach: whoever is started in the background ignores it, and hands
+/// that on.
+///
+/// # Panics
+/// As [`tool`].
+#[must_use]
+pub fn interruptible(name: impl AsRef<OsStr>) -> Command {
+    let mut command = tool("env");
+    command.arg("--default-signal=INT").arg(name);
     command
 }
 
