@@ -144,7 +144,7 @@ impl Classified for Error {
         match self {
             Self::Disk(inner) => inner.help(),
             Self::Damaged { .. } => {
-                Some("`imgtool check` lists everything; LVM2's own vgck or vgcfgrestore mends it".to_owned())
+                Some("`imgtool check` lists everything; `--repair` mends what a copy proves, LVM2's own vgck or vgcfgrestore the rest".to_owned())
             }
             _ => None,
         }

@@ -115,7 +115,7 @@ impl Classified for Error {
         match self {
             Self::Disk(inner) => inner.help(),
             Self::Damaged { .. } => {
-                Some("`imgtool check` lists everything; sgdisk or fdisk mends it".to_owned())
+                Some("`imgtool check` lists everything; `--repair` mends what a copy proves, sgdisk or fdisk the rest".to_owned())
             }
             Self::MbrLimit { .. } => {
                 Some("a GPT lifts the limit: `sgdisk --mbrtogpt` makes one of an MBR".to_owned())
