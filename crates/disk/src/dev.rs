@@ -62,6 +62,18 @@ pub trait Dev: ReadAt + Send {
     /// Where the system fails.
     fn zero(&mut self, span: Span) -> Result<()>;
 
+    /// Gives the space of `span`, which lies inside, back; it reads as zero then.
+    ///
+    /// # Errors
+    /// Where that is not possible, and nothing has been written; where the system fails.
+    fn punch(&mut self, span: Span) -> Result<()>;
+
+    /// How much space the bytes take where they lie; `None` where nobody knows.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    fn allocated(&self) -> Result<Option<Len>>;
+
     /// Changes the length; new bytes read as zero.
     ///
     /// # Errors

@@ -263,6 +263,32 @@ impl Image {
         done
     }
 
+    /// How much space the image takes where it lies; `None` where nobody knows.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    pub fn allocated(&self) -> Result<Option<Len>> {
+        self.dev.allocated()
+    }
+
+    /// Gives back the space of bytes that nothing in the image refers to or cares for, and makes that durable. There is
+    /// no journal: before, after and in between the bytes mean nothing. Each of the spans lies in the image.
+    ///
+    /// # Errors
+    /// Where the image lies in no file with holes, somebody uses it, or the system fails: some of them may be given back
+    /// then.
+    pub fn give_back(&mut self, spans: impl IntoIterator<Item = Span>, cx: &Cx<'_>) -> Result<()> {
+        let (dev, _, held) = self.writable()?;
+        let punched = spans.into_iter().try_for_each(|span| {
+            cx.cancel.check()?;
+            dev.punch(span)
+        });
+        let done = punched.and_then(|()| dev.flush());
+        drop(held);
+        self.named.iter_mut().for_each(Named::look_again);
+        done
+    }
+
     /// Finishes or takes back an interrupted change.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! nothing of formats. Only commit and recovery write to a `Dev`.
 
 pub mod change;
+pub mod coarse;
 mod commit;
 pub mod cx;
 pub mod dev;
@@ -25,6 +26,7 @@ pub mod traits;
 pub mod view;
 
 pub use change::{Change, Data, Move, Write};
+pub use coarse::Coarse;
 pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
 pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Owner, Place, Room, Store};
 pub use draft::Draft;

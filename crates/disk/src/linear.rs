@@ -142,7 +142,10 @@ impl<D: ReadAt> Linear<D> {
     }
 
     /// The ranges of `span` on the inner disk, in no order.
-    fn ranges(&self, span: Span) -> Result<Vec<Span>> {
+    ///
+    /// # Errors
+    /// Where `span` does not lie on this one.
+    pub fn ranges(&self, span: Span) -> Result<Vec<Span>> {
         Ok(self.touched(span)?.flat_map(|(part, from, to)| part.stripes.ranges(from, to)).collect())
     }
 

@@ -3,7 +3,7 @@
 use crate::dev::{Dev, DevKind, Identity};
 use crate::traits::{bounded, within};
 use crate::{Disk, Error, ExtentKind, ExtentMap, ReadAt, Result};
-use ondisk::num::{round_down, to_usize};
+use ondisk::num::{round_down, to_u64, to_usize};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -100,6 +100,12 @@ impl Sparse {
     /// The stored pages with their positions, ascending.
     pub fn pages(&self) -> impl Iterator<Item = (Offset, &Arc<Page>)> {
         self.pages.iter().map(|(&at, page)| (Offset::new(at), page))
+    }
+
+    /// How much is stored.
+    #[must_use]
+    pub fn stored(&self) -> Len {
+        Len::new(to_u64(self.pages.len()).saturating_mul(PAGE))
     }
 
     /// Takes the page at `at` over from another one.
@@ -344,6 +350,12 @@ impl Dev for MemDev {
         within(span, self.0.len)?;
         self.0.clear(span);
         Ok(())
+    }
+    fn punch(&mut self, span: Span) -> Result<()> {
+        Dev::zero(self, span)
+    }
+    fn allocated(&self) -> Result<Option<Len>> {
+        Ok(Some(self.0.stored()))
     }
     fn set_len(&mut self, len: Len) -> Result<()> {
         self.0.set_len(len);

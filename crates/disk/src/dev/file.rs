@@ -79,6 +79,11 @@ impl FileDev {
         (self.kind == DevKind::File).then_some(self.owner)
     }
 
+    fn punch_hole(&self, span: Span) -> rustix::io::Result<()> {
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fs::fallocate(&self.file, how, span.start().get(), span.len().get())
+    }
+
     /// Whether the file could be that long: a seek goes as far as the file system lets the file reach.
     fn reaches(&self, len: u64) -> bool {
         fs::seek(&self.file, SeekFrom::Start(len)).is_ok()
@@ -163,8 +168,7 @@ impl Dev for FileDev {
         if span.is_empty() {
             return Ok(());
         }
-        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fs::fallocate(&self.file, how, span.start().get(), span.len().get()) {
+        match self.punch_hole(span) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 for part in span.chunks(Len::of(&ZEROS)) {
@@ -175,6 +179,28 @@ impl Dev for FileDev {
             }
             Err(e) => Err(sys("zero", span, e)),
         }
+    }
+
+    fn punch(&mut self, span: Span) -> Result<()> {
+        within(span, self.len)?;
+        if span.is_empty() {
+            return Ok(());
+        }
+        self.punch_hole(span).map_err(|e| match e {
+            Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => Error::Refused {
+                what: "files cannot have holes where the image lies".to_owned(),
+                help: Some("sparsify to a new file on another file system".to_owned()),
+            },
+            e => sys("punch a hole", span, e),
+        })
+    }
+
+    fn allocated(&self) -> Result<Option<Len>> {
+        if self.kind == DevKind::Block {
+            return Ok(None);
+        }
+        let stat = fs::fstat(&self.file).map_err(|e| sys("stat", Span::default(), e))?;
+        Ok(Some(Len::new(u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512))))
     }
 
     fn set_len(&mut self, len: Len) -> Result<()> {

@@ -334,6 +334,14 @@ impl Dev for SimDev {
         Ok(())
     }
 
+    fn punch(&mut self, span: Span) -> Result<()> {
+        Dev::zero(self, span)
+    }
+
+    fn allocated(&self) -> Result<Option<Len>> {
+        Ok(Some(self.world().files[self.file].cache.stored()))
+    }
+
     fn set_len(&mut self, len: Len) -> Result<()> {
         let mut world = self.world();
         world.call("resize", Span::whole(len))?;
