@@ -14,6 +14,7 @@ pub mod probe;
 pub mod qcow2;
 pub mod raw;
 pub mod repair;
+pub mod sparsify;
 pub mod status;
 pub mod vhd;
 

@@ -16,6 +16,7 @@ pub mod check;
 pub mod csum;
 pub mod error;
 pub mod feature;
+pub mod free;
 pub mod geom;
 pub mod group;
 pub mod jbd2;

@@ -41,8 +41,21 @@ impl Recovery {
 /// Where the filesystem is damaged where this relies on it, or has what is not supported: then `disk` must be thrown
 /// away. Give an overlay.
 pub fn recovered(disk: &mut dyn Disk, cx: &Cx<'_>) -> Result<Recovery> {
+    let mut done = replay(disk, cx)?;
+    let orphans = orphan::plan(&Ext::open(&*disk, &cx.limits)?, cx)?;
+    done.deleted = orphans.deleted;
+    done.truncated = orphans.truncated;
+    done.said.extend(orphans.sentences());
+    if !orphans.is_empty() {
+        orphans.apply(disk, cx)?;
+    }
+    Ok(done)
+}
+
+/// The first half: the journal.
+pub(crate) fn replay(disk: &mut dyn Disk, cx: &Cx<'_>) -> Result<Recovery> {
     let replay = jbd2::plan_replay(&Ext::open(&*disk, &cx.limits)?, &cx.limits)?;
-    let mut done = Recovery {
+    let done = Recovery {
         transactions: replay.transactions,
         blocks: BlockCount(ondisk::num::to_u64(replay.copies.len())),
         said: replay.sentences(),
@@ -50,13 +63,6 @@ pub fn recovered(disk: &mut dyn Disk, cx: &Cx<'_>) -> Result<Recovery> {
     };
     if !replay.is_empty() {
         replay.apply(disk, cx)?;
-    }
-    let orphans = orphan::plan(&Ext::open(&*disk, &cx.limits)?, cx)?;
-    done.deleted = orphans.deleted;
-    done.truncated = orphans.truncated;
-    done.said.extend(orphans.sentences());
-    if !orphans.is_empty() {
-        orphans.apply(disk, cx)?;
     }
     Ok(done)
 }

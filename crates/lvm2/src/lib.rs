@@ -13,6 +13,7 @@ mod build;
 mod check;
 mod draft;
 mod error;
+mod free;
 mod grow;
 mod label;
 mod layout;

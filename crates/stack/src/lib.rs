@@ -12,6 +12,7 @@
 pub mod check;
 pub mod content;
 pub mod error;
+pub mod free;
 pub mod groups;
 pub mod grow;
 pub mod guest;
@@ -23,6 +24,7 @@ pub mod repair;
 pub mod replay;
 pub mod select;
 pub mod source;
+pub mod sparsify;
 pub mod target;
 pub mod view;
 mod way;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ondisk::{Len, Offset, SectorSize};
+use ondisk::{Len, Offset, SectorSize, Span};
 
 use crate::tool::{output, run, said};
 
@@ -71,6 +71,28 @@ pub fn dumpe2fs(image: &Path, at: Offset) -> BTreeMap<String, String> {
     let text = run("dumpe2fs", ["-h", &ext_at(image, at)]);
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
     pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
+}
+
+/// The blocks that the bitmaps call free as `dumpe2fs` lists them, as bytes of the image.
+///
+/// # Panics
+/// Where it lists something else.
+#[must_use]
+pub fn free_blocks(image: &Path, at: Offset) -> Vec<Span> {
+    let text = run("dumpe2fs", [&ext_at(image, at)]);
+    let number = |text: &str| text.trim().parse::<u64>().unwrap_or_else(|_| panic!("dumpe2fs: {text}"));
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(number);
+    let [block, count] = ["Block size:", "Block count:"].map(|name| field(name).expect("a number"));
+    // Of the last cluster of a run the first block is told.
+    let cluster = field("Cluster size:").map_or(1, |size| size / block);
+    let lists = text.lines().filter_map(|line| line.strip_prefix("  Free blocks: "));
+    let ranges = lists.flat_map(|list| list.split(", ")).filter(|range| !range.is_empty());
+    let span = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, end) = (number(first) * block, (number(last) + cluster).min(count) * block);
+        Span::new(Offset::new(at.get() + first), Len::new(end - first)).expect("within the image")
+    };
+    ranges.map(span).collect()
 }
 
 /// Runs debugfs commands, one a line; `write` lets them change the filesystem.

@@ -302,6 +302,9 @@ impl<D: ReadAt> Qcow2<D> {
                 if stored != counted {
                     self.report(scan, host, stored, counted);
                 }
+                if counted == 0 && stored != 0 {
+                    scan.counts.set_leaked(host);
+                }
             }
         }
         Ok(())

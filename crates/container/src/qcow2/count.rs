@@ -12,6 +12,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Free,
+    /// Nobody refers to it, and it has a refcount nevertheless.
+    Leaked,
     Header,
     RefcountTable,
     RefcountBlock,
@@ -39,6 +41,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Free => "free",
+            Self::Leaked => "leaked",
             Self::Header => "header",
             Self::RefcountTable => "refcount table",
             Self::RefcountBlock => "refcount block",
@@ -121,6 +124,13 @@ impl Counts {
             Some(255) => self.many.get(&host.0).copied().unwrap_or(255),
             Some(few) => u64::from(*few),
             None => 0,
+        }
+    }
+
+    /// Notes that a cluster has a refcount although nobody refers to it.
+    pub fn set_leaked(&mut self, host: Host) {
+        if let Some(kind) = self.kinds.get_mut(to_usize(host.0)) {
+            *kind = Kind::Leaked;
         }
     }
 

@@ -26,6 +26,7 @@ mod layout;
 mod read;
 mod refcount;
 pub(crate) mod repair;
+mod sparsify;
 mod store;
 mod table;
 mod unpack;

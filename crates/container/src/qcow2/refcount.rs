@@ -65,6 +65,11 @@ impl Refcounts {
         )
     }
 
+    /// Whether there is a refcount block for a cluster.
+    pub fn covers(&self, host: Host) -> bool {
+        self.blocks.get(self.split(host).0).is_some_and(|block| *block != 0)
+    }
+
     /// The refcount of a cluster.
     pub fn get(&self, file: &(impl ReadAt + ?Sized), host: Host) -> Result<u64> {
         let (block, within) = self.split(host);

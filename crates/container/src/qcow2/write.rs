@@ -28,13 +28,18 @@ impl<D: Disk> Qcow2<D> {
             return Ok(());
         }
         let scan = self.writable_scan()?;
-        let refcounts = Refcounts::new(&self.header, &scan);
+        self.prepare(&scan)
+    }
+
+    /// As [`Self::ready`], with the references counted already.
+    pub(super) fn prepare(&mut self, scan: &Scan) -> Result<()> {
+        let refcounts = Refcounts::new(&self.header, scan);
         if self.file.len().end() < refcounts.end() {
             self.file.resize(Len::new(refcounts.end().get()))?;
         }
         self.refcounts = Some(refcounts);
         if self.header.is_dirty() {
-            self.rebuild(&scan)?;
+            self.rebuild(scan)?;
         }
         if self.header.version >= 3 {
             self.header.incompatible &= !incompatible::DIRTY;
@@ -73,7 +78,7 @@ impl<D: Disk> Qcow2<D> {
         Ok(())
     }
 
-    fn refcount(&self, at: Offset) -> Result<u64> {
+    pub(super) fn refcount(&self, at: Offset) -> Result<u64> {
         match &self.refcounts {
             Some(refcounts) => refcounts.get(&self.file, self.header.geo.host_of(at)),
             None => Ok(0),
@@ -105,7 +110,7 @@ impl<D: Disk> Qcow2<D> {
         Ok(())
     }
 
-    fn release_entry(&mut self, entry: Entry, discard: bool) -> Result<()> {
+    pub(super) fn release_entry(&mut self, entry: Entry, discard: bool) -> Result<()> {
         match entry {
             Entry::Packed(span) => self.release(self.clipped(span), discard),
             Entry::Plain(Plain { host: Some(host), .. }) => {
@@ -115,7 +120,7 @@ impl<D: Disk> Qcow2<D> {
         }
     }
 
-    fn set_entry(&mut self, table: Offset, at: Offset, raw: Raw) -> Result<()> {
+    pub(super) fn set_entry(&mut self, table: Offset, at: Offset, raw: Raw) -> Result<()> {
         let (_, index) = self.header.geo.indexes(self.header.geo.guest_of(at));
         let cache = self.cache.get_mut().unwrap_or_else(PoisonError::into_inner);
         let (place, sector) = cache.set(&self.file, table, index, raw)?;
@@ -148,7 +153,7 @@ impl<D: Disk> Qcow2<D> {
         Ok(table)
     }
 
-    fn cluster_at(&self, at: Offset) -> Span {
+    pub(super) fn cluster_at(&self, at: Offset) -> Span {
         self.header.geo.host_span(self.header.geo.host_of(at))
     }
 

@@ -23,6 +23,7 @@ mod layout;
 mod locator;
 mod read;
 mod rebuild;
+mod sparsify;
 mod step;
 mod survey;
 mod write;

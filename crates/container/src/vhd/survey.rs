@@ -61,7 +61,7 @@ impl<D: ReadAt> Vhd<D> {
     }
 
     /// All blocks as (entry, index), in the order of the file.
-    fn collect(&self, sparse: &Sparse, findings: &mut Findings) -> Result<Vec<(u32, u32)>> {
+    pub(super) fn collect(&self, sparse: &Sparse, findings: &mut Findings) -> Result<Vec<(u32, u32)>> {
         let whole = sparse.header.shape.whole().get();
         let room = self.file.len().get().checked_div(whole).unwrap_or_default();
         let needed = sparse.header.shape.count(self.current_size());

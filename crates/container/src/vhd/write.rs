@@ -43,7 +43,7 @@ pub fn nameable(block: Span) -> Result<u32> {
 
 impl<D: Disk> Vhd<D> {
     /// The tables, once everything that a write stands on has been checked.
-    fn ready(&mut self) -> Result<&mut Sparse> {
+    pub(super) fn ready(&mut self) -> Result<&mut Sparse> {
         if self.sparse().is_some_and(|sparse| sparse.end.is_none()) {
             self.writable()?;
             let end = self.sparse().map(|sparse| self.survey_clean(sparse)).transpose()?;
@@ -126,7 +126,7 @@ impl<D: Disk> Vhd<D> {
     }
 
     /// Keeps the batmap true: its bit, and the checksum if that covers it.
-    fn mark_complete(&mut self, index: u64, complete: bool) -> Result<()> {
+    pub(super) fn mark_complete(&mut self, index: u64, complete: bool) -> Result<()> {
         let Body::Sparse(sparse) = &mut self.body else { return Ok(()) };
         let super::Batmap::Good(map) = &mut sparse.batmap else { return Ok(()) };
         let Some((at, mask)) = map.bit(index) else { return Ok(()) };
@@ -177,7 +177,7 @@ impl<D: Disk> Vhd<D> {
         Ok(())
     }
 
-    fn forget_bitmaps(&mut self) {
+    pub(super) fn forget_bitmaps(&mut self) {
         if let Body::Sparse(sparse) = &mut self.body
             && let Ok(cache) = sparse.bitmaps.get_mut()
         {
