@@ -12,9 +12,9 @@ use crate::disks::{KINDS, Scheme, contain};
 use crate::kit::{IMGTOOL, beside, each, ends, on, seen, words};
 
 /// The system calls by which the program changes anything.
-const CALLS: [&str; 6] = ["pwrite64", "fsync", "fdatasync", "ftruncate", "fallocate", "unlink,unlinkat"];
+pub const CALLS: [&str; 6] = ["pwrite64", "fsync", "fdatasync", "ftruncate", "fallocate", "unlink,unlinkat"];
 
-fn strace(image: &Path, line: &str, options: &[&str]) -> std::process::Output {
+pub fn strace(image: &Path, line: &str, options: &[&str]) -> std::process::Output {
     let log = image.parent().unwrap().join("strace");
     let log = log.to_str().unwrap();
     let fixed = ["-f", "-o", log].into_iter().chain(options.iter().copied()).map(str::to_owned);
@@ -23,7 +23,7 @@ fn strace(image: &Path, line: &str, options: &[&str]) -> std::process::Output {
     out
 }
 
-fn count(image: &Path, line: &str, calls: &str) -> usize {
+pub fn count(image: &Path, line: &str, calls: &str) -> usize {
     let log = image.parent().unwrap().join("calls");
     let options = ["-f", "-e", &format!("trace={calls}"), "-o", log.to_str().unwrap()].map(str::to_owned);
     let out = output("strace", options.into_iter().chain([IMGTOOL.to_owned()]).chain(words(image, line)));
@@ -122,7 +122,7 @@ impl Case {
 }
 
 /// At most `most` numbers from 1 to `count`, evenly.
-fn some(count: usize, most: usize) -> Vec<usize> {
+pub fn some(count: usize, most: usize) -> Vec<usize> {
     (1..=count).step_by(count.div_ceil(most).max(1)).collect()
 }
 

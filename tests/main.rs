@@ -30,4 +30,5 @@ mod moves;
 mod read_only;
 mod refused;
 mod repair;
+mod sparsify;
 mod surroundings;

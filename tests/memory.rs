@@ -50,6 +50,7 @@ fn of_disks_of_terabytes() {
         for line in ["info @", "map @ --json", "fs ls @ /"] {
             assert_bounded(&image, line, 64, &[0]);
         }
+        assert_bounded(&image, "sparsify @", 120, &[0]);
         // A VHD has at most 2040 GiB.
         let line = if kind == "vpc" { "grow @ 2000G" } else { "grow @ 2T" };
         let peak = peak(&image, &format!("{line} --memory 120M"), &[0]);

@@ -28,6 +28,8 @@ pub enum Command {
     Digest(Digest),
     /// Make an empty image, or a child of another one
     Create(Create),
+    /// Give the space that the guest does not need back to this machine
+    Sparsify(super::Sparsify),
     /// Look into the filesystem of an image
     #[command(subcommand)]
     Fs(Fs),

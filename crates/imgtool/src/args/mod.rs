@@ -13,6 +13,7 @@
 mod check;
 mod commands;
 mod globals;
+mod sparsify;
 
 pub use check::Check;
 pub use commands::{
@@ -20,6 +21,7 @@ pub use commands::{
     OutFormat, Recover, Replay, Stat, TarOut, Where,
 };
 pub use globals::{ColorWhen, Globals, ProgressWhen};
+pub use sparsify::Sparsify;
 
 use crate::exit::{Exit, Failure};
 use clap::error::ErrorKind;

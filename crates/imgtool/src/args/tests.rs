@@ -81,6 +81,7 @@ fn the_other_commands() {
         "check a",
         "compare a b -f raw -F qcow2",
         "digest a",
+        "sparsify a --check --undo u --journal j --force -n",
         "create a 1G -O vhd-fixed",
         "create a --backing b -O qcow2 -f raw",
         "fs ls a / -lR -p 1",

@@ -48,7 +48,7 @@ pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Fai
 }
 
 /// What could start the disk, and what that relies on.
-fn boot_loaders(source: &Source<'_>, session: &Session) -> Result<(Boot, BootNeeds), grub::Error> {
+pub(super) fn boot_loaders(source: &Source<'_>, session: &Session) -> Result<(Boot, BootNeeds), grub::Error> {
     let cx = session.change_cx();
     let disk = source.open(source.file, &cx)?;
     let layout = discover(&disk, &cx)?;

@@ -12,6 +12,7 @@ mod grow;
 mod info;
 mod map;
 mod recover;
+mod sparsify;
 
 use crate::args::{self, Command};
 use crate::cx::Session;
@@ -35,6 +36,7 @@ pub fn run(command: &Command, session: &Session, out: &mut Output) -> Result<Exi
         Command::Compare(args) => compare::run(args, session, out),
         Command::Digest(args) => digest::run(args, session, out),
         Command::Create(args) => create::run(args, session, out),
+        Command::Sparsify(args) => sparsify::run(args, session, out),
         Command::Fs(args) => fs::run(args, session, out),
     }
 }

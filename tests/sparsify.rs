@@ -1,0 +1,490 @@
+//! Giving space back: what was free reads as zero then, every other byte is as before, and the file takes no more space
+//! than what is used. What is free is told by dumpe2fs and lvm2.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use ondisk::{Len, Offset, Span, SpanSet};
+use testkit::files::Manifest;
+use testkit::guest::extents;
+use testkit::images::{FLAVORS, Fill, flavor, make, noise};
+use testkit::kernel::{Stop, recover, stop_while_mounted};
+use testkit::oracle::{
+    Loop, Mount, assert_clean, assert_qemu_check, debugfs, free_blocks, partitions, qemu_convert,
+};
+use testkit::tool::{copy_sparse, run, said};
+
+use crate::crash::{CALLS, count, some, strace};
+use crate::disks::{KINDS, Scheme, contain, content};
+use crate::kit::{beside, document, each, ends, on, seen};
+use crate::refused::{patch, refused};
+
+const PIECE: u64 = 4096;
+
+/// Writes noise into what is free, as a guest leaves it that has deleted files: at both ends of each run and in the
+/// middle. Says what was free.
+fn scribble(raw: &Path, at: Offset) -> SpanSet {
+    let free: SpanSet = free_blocks(raw, at).into_iter().collect();
+    let file = File::options().write(true).open(raw).unwrap();
+    for span in free.iter() {
+        let (start, len) = (span.start().get(), span.len().get());
+        for part in [start, start + len / 2, (start + len).saturating_sub(64 << 10).max(start)] {
+            let len = (start + len - part).min(64 << 10);
+            file.write_all_at(&noise(part, usize::try_from(len).unwrap()), part).unwrap();
+        }
+    }
+    free
+}
+
+/// What a disk must read as when its free pieces are zero and nothing else has changed.
+fn hollow(raw: &Path, free: &SpanSet, to: &Path) {
+    copy_sparse(raw, to);
+    let file = File::options().write(true).open(to).unwrap();
+    let len = file.metadata().unwrap().len();
+    for span in free.iter() {
+        let start = span.start().get().next_multiple_of(PIECE);
+        let end = if span.end().get() == len { len } else { span.end().get() / PIECE * PIECE };
+        for at in (start..end).step_by(1 << 20) {
+            let n = usize::try_from((end - at).min(1 << 20)).unwrap();
+            file.write_all_at(&vec![0; n], at).unwrap();
+        }
+    }
+}
+
+fn assert_equal(a: &Path, b: &Path, what: &str) {
+    let out = testkit::tool::output("cmp", [a, b]);
+    assert!(out.status.success(), "{what}: {}", said(&out));
+}
+
+fn allocated(path: &Path) -> u64 {
+    path.metadata().unwrap().blocks() * 512
+}
+
+/// What is stored of a raw file that is written anew without its zeros.
+fn least(raw: &Path, dir: &Path) -> u64 {
+    let copy = dir.join("least");
+    copy_sparse(raw, &copy);
+    let least = allocated(&copy);
+    std::fs::remove_file(copy).unwrap();
+    least
+}
+
+/// Every flavour: exactly the free blocks become holes.
+#[test]
+fn exactly_what_is_free() {
+    let all = FLAVORS;
+    each(all.len(), |i| {
+        let flavor = &all[i];
+        let dir = tempfile::tempdir().unwrap();
+        let [image, expected] = ["image.raw", "expected"].map(|name| dir.path().join(name));
+        make(flavor, flavor.usual_len(), Fill::Lived, &image);
+        let free = scribble(&image, Offset::ZERO);
+        hollow(&image, &free, &expected);
+        let before = allocated(&image);
+        let told = document(&image, "sparsify @");
+        assert_eq!(told["changed"], true, "{}: {told}", flavor.name);
+        assert_eq!(told["notes"].as_array().unwrap().len(), 0, "{}: {told}", flavor.name);
+        assert_equal(&image, &expected, flavor.name);
+        assert_clean(&image, Offset::ZERO);
+        let (now, least) = (allocated(&image), least(&expected, dir.path()));
+        assert!(now < before && now <= least + (least >> 6) + (64 << 10), "{}: {now}, {least}", flavor.name);
+        let after = seen(&image);
+        assert_eq!(document(&image, "sparsify @ --check")["changed"], false);
+        assert_eq!(seen(&image), after, "{}: repeated, it touches nothing", flavor.name);
+    });
+}
+
+struct Disk {
+    dir: tempfile::TempDir,
+    raw: PathBuf,
+    expected: PathBuf,
+    free: SpanSet,
+}
+
+impl Disk {
+    /// A partition with a filesystem, and noise in what is free and where no partition is.
+    fn new(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let [raw, expected] = ["disk.raw", "expected"].map(|name| dir.path().join(name));
+        Scheme::Gpt.disk(flavor(name), Fill::Lived, Len::mib(48), &raw);
+        let (at, len) = Scheme::Gpt.span(&raw);
+        let mut free = scribble(&raw, at);
+        for outside in [100 << 10, at.get() + len.get() + 4096] {
+            patch(&raw, outside, &noise(outside, 9000));
+        }
+        // A swath of the disk that a guest has emptied.
+        let big = free.iter().max_by_key(|span| span.len()).unwrap();
+        patch(&raw, big.start().get(), &noise(1, big.len().to_usize()));
+        free.insert(big);
+        hollow(&raw, &free, &expected);
+        Self { dir, raw, expected, free }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What is in use is as before. What is free reads as zero; where blocks lie askew in their file it may be as before
+    /// at the ends of each run.
+    fn assert_content(&self, image: &Path, format: &str, askew: bool) {
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let [mut raw, expected, masked] = ["now", "want", "masked"].map(|name| dir.path().join(name));
+        content(image, format, &raw);
+        if askew {
+            hollow(&raw, &self.free, &masked);
+            raw = masked;
+        }
+        copy_sparse(&self.expected, &expected);
+        // A VHD may be longer by what its geometry needs.
+        let len = raw.metadata().unwrap().len();
+        File::options().write(true).open(&expected).unwrap().set_len(len).unwrap();
+        assert_equal(&raw, &expected, &format!("{}", image.display()));
+    }
+}
+
+/// Whether blocks do not lie where pieces of the file begin.
+fn is_askew(kind: (&str, &str, &[&str])) -> bool {
+    kind.1 == "vpc" && kind.2 != ["subformat=fixed"]
+}
+
+/// Judges of containers that are not ours.
+fn judge(image: &Path, format: &str) {
+    match format {
+        "qcow2" => assert_qemu_check(image, format),
+        "vpc" => drop(run("vhdiinfo", [image])),
+        _ => {}
+    }
+}
+
+#[test]
+fn in_every_container() {
+    let disk = Disk::new("ext4-4k");
+    let least = least(&disk.expected, disk.dir.path());
+    let more: [(&str, &str, &[&str]); 2] =
+        [("qcow2", "qcow2", &["extended_l2=on"]), ("qcow2", "qcow2", &["cluster_size=2M"])];
+    for kind in KINDS.into_iter().chain(more) {
+        let image = contain(&disk.raw, kind, disk.dir.path());
+        let before = (seen(&image), allocated(&image));
+        let foreseen = document(&image, "sparsify @ -n");
+        assert_eq!((seen(&image), allocated(&image)), before, "{kind:?}");
+        let told = document(&image, "sparsify @ --check");
+        let (now, said) = (allocated(&image), told["after"]["actual-size"].as_u64().unwrap());
+        assert_eq!(now, said, "{kind:?}");
+        let predicted = foreseen["after"]["actual-size"].as_u64().unwrap();
+        assert!(now.abs_diff(predicted) <= 256 << 10, "{kind:?}: {now}, foreseen {predicted}");
+        assert_eq!(foreseen["after"]["file-size"], told["after"]["file-size"], "{kind:?}");
+        // Tables take whole clusters.
+        let tables = if kind.2 == ["cluster_size=2M"] { 12 << 20 } else { 1 << 20 };
+        assert!(now <= least + (least >> 5) + tables, "{kind:?}: {now} for {least}");
+        let file = image.metadata().unwrap().len();
+        assert!(kind.1 == "raw" || kind.2 == ["subformat=fixed"] || file < before.0.len, "{kind:?}");
+        judge(&image, kind.1);
+        disk.assert_content(&image, kind.1, is_askew(kind));
+        ends(0, &image, "check @");
+        let after = seen(&image);
+        let again = document(&image, "sparsify @");
+        assert_eq!(again["changed"], false, "{kind:?}: {again}");
+        assert_eq!(seen(&image), after, "{kind:?}");
+        std::fs::remove_file(image).unwrap();
+    }
+}
+
+#[test]
+fn compressed_clusters() {
+    let disk = Disk::new("ext4-1k");
+    let image = disk.path("image.qcow2");
+    let paths = [&disk.raw, &image].map(|path| path.to_str().unwrap());
+    run("qemu-img", ["convert", "-c", "-O", "qcow2"].into_iter().chain(paths));
+    let before = allocated(&image);
+    assert!(document(&image, "sparsify @")["dropped"].as_u64().unwrap() > 10);
+    assert!(allocated(&image) < before);
+    judge(&image, "qcow2");
+    // Clusters that are free in part stay compressed: only whole ones have gone.
+    let raw = disk.path("now.raw");
+    content(&image, "qcow2", &raw);
+    let (at, len) = Scheme::Gpt.span(&raw);
+    assert_clean(&raw, at);
+    let manifest = |raw: &Path| Manifest::of(Mount::read_only_at(raw, at, len).path());
+    manifest(&disk.raw).assert_same(&manifest(&raw));
+}
+
+/// What a snapshot has stays.
+#[test]
+fn beside_snapshots() {
+    let disk = Disk::new("ext4-1k");
+    let image = contain(&disk.raw, KINDS[5], disk.dir.path());
+    let name = image.to_str().unwrap();
+    run("qemu-img", ["snapshot", "-c", "before", name]);
+    assert_eq!(document(&image, "sparsify @")["dropped"], 0, "all is shared");
+    judge(&image, "qcow2");
+    // Written anew, it is not.
+    run("qemu-io", ["-c", "write -P 7 1M 2M", "-c", "write -P 8 30M 6M", "-f", "qcow2", name]);
+    let [now, then] = ["active", "then"].map(|name| disk.path(name));
+    let snapshot = |to: &Path| {
+        let to = to.to_str().unwrap();
+        run("qemu-img", ["convert", "-l", "snapshot.name=before", "-f", "qcow2", "-O", "raw", name, to]);
+    };
+    snapshot(&now);
+    ends(0, &image, "sparsify @");
+    snapshot(&then);
+    assert_equal(&now, &then, "the snapshot");
+    judge(&image, "qcow2");
+}
+
+/// What lies below shows through nowhere.
+#[test]
+fn over_a_backing_file() {
+    let disk = Disk::new("ext4-1k");
+    let base = disk.path("base.raw");
+    copy_sparse(&disk.raw, &base);
+    let file = File::options().write(true).open(&base).unwrap();
+    for at in 8..40_u64 {
+        file.write_all_at(&noise(at, 300 << 10), at << 20).unwrap();
+    }
+    for compat in ["0.10", "1.1"] {
+        let image = disk.path("child.qcow2");
+        let paths = [&base, &disk.raw, &image].map(|path| path.to_str().unwrap());
+        let options = format!("backing_fmt=raw,compat={compat}");
+        let line =
+            ["convert", "-f", "raw", "-O", "qcow2", "-B", paths[0], "-o", &options, paths[1], paths[2]];
+        run("qemu-img", line);
+        let before = allocated(&image);
+        ends(0, &image, "sparsify @");
+        assert!(allocated(&image) < before);
+        judge(&image, "qcow2");
+        let raw = disk.path("now.raw");
+        content(&image, "qcow2", &raw);
+        let (at, len) = Scheme::Gpt.span(&raw);
+        assert_clean(&raw, at);
+        let manifest = |raw: &Path| Manifest::of(Mount::read_only_at(raw, at, len).path());
+        manifest(&disk.raw).assert_same(&manifest(&raw));
+        std::fs::remove_file(image).unwrap();
+    }
+}
+
+/// Extents that nobody has, and filesystems in volumes of several runs.
+#[test]
+fn volume_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = crate::groups::disk(dir.path());
+    let expected = dir.path().join("expected");
+    let [partition] = partitions(&image, ondisk::SectorSize::B512).try_into().unwrap();
+    let pv = Span::new(partition.start, partition.len).unwrap();
+    let used = extents(&image, pv);
+    let volumes: Vec<Span> = used.iter().map(|one| one.span).collect();
+    let end = volumes.iter().map(|span| span.end()).max().unwrap();
+    let mut free: SpanSet = Span::between(end, Offset::new(end.get() + (20 << 20))).into_iter().collect();
+    patch(&image, end.get(), &noise(3, 20 << 20));
+    for one in used.iter().filter(|one| one.volume != "swap") {
+        free.extend(scribble(&image, one.span.start()).iter());
+    }
+    hollow(&image, &free, &expected);
+    let told = document(&image, "sparsify @");
+    assert_eq!(told["notes"].as_array().unwrap().len(), 0, "{told}");
+    assert_equal(&image, &expected, "what was free");
+    for one in used.iter().filter(|one| one.volume != "swap") {
+        assert_clean(&image, one.span.start());
+    }
+    let devices = [Loop::span(&image, pv.start(), pv.len())];
+    testkit::lvm::Lvm::on(&devices).assert_clean("vg-0");
+}
+
+/// Swap is empty, unless a system sleeps in it: then nobody knows what else it remembers.
+#[test]
+fn swap() {
+    let disk = Disk::new("ext4-1k");
+    let image = disk.path("image.raw");
+    let script = "start=104448, size=20480, type=swap\n";
+    copy_sparse(&disk.raw, &image);
+    File::options().write(true).open(&image).unwrap().set_len(80 << 20).unwrap();
+    run("sgdisk", ["-e".as_ref(), image.as_os_str()]);
+    let mut sfdisk = testkit::tool::tool("sh");
+    let line = format!("printf '{script}' | sfdisk -q -a {}", image.display());
+    testkit::tool::done(sfdisk.arg("-c").arg(line));
+    let at = 104_448 * 512;
+    run("mkswap", [Loop::span(&image, Offset::new(at), Len::mib(10)).path()]);
+    patch(&image, at + (1 << 20), &noise(9, 5 << 20));
+    let asleep = disk.path("asleep.raw");
+    copy_sparse(&image, &asleep);
+    patch(&asleep, at + 4086, b"S1SUSPEND\0");
+    let before = seen(&asleep).digest;
+    let told = document(&asleep, "sparsify @");
+    assert!(told["notes"][0].as_str().unwrap().contains("hibernated"), "{told}");
+    assert_eq!(seen(&asleep).digest, before);
+    let head = |path: &Path| {
+        let mut bytes = vec![0; 64 << 10];
+        File::open(path).unwrap().read_exact_at(&mut bytes, at).unwrap();
+        bytes
+    };
+    let was = head(&image);
+    ends(0, &image, "sparsify @");
+    assert_eq!(head(&image), was);
+    let mut bytes = vec![0; 5 << 20];
+    File::open(&image).unwrap().read_exact_at(&mut bytes, at + (1 << 20)).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == 0));
+}
+
+/// A guest that was switched off: its journal is heeded, and its orphans find all that they need.
+#[test]
+fn a_dirty_journal() {
+    for name in ["ext4-4k", "ext3-1k", "ext4-orphan-file"] {
+        let dir = tempfile::tempdir().unwrap();
+        let [image, twin] = ["image.raw", "twin.raw"].map(|name| dir.path().join(name));
+        make(flavor(name), Len::mib(64), Fill::Lived, &image);
+        stop_while_mounted(&image, Stop::Committed, |root| {
+            let mut kept = Vec::new();
+            for i in 0..12 {
+                let path = root.join(format!("big{i}"));
+                // In many pieces: the map of a file takes blocks of its own.
+                let file = File::create(&path).unwrap();
+                for at in 0..60_u64 {
+                    file.write_all_at(&noise(at, 4096), at * 12288).unwrap();
+                }
+                file.sync_all().unwrap();
+                kept.push(File::open(&path).unwrap());
+                std::fs::remove_file(&path).unwrap();
+                if i % 3 > 0 {
+                    kept.pop();
+                }
+            }
+            kept
+        });
+        copy_sparse(&image, &twin);
+        assert_eq!(document(&image, "sparsify @")["changed"], true, "{name}");
+        for path in [&image, &twin] {
+            recover(path);
+            assert_clean(path, Offset::ZERO);
+        }
+        let manifest = |path: &Path| Manifest::of(Mount::read_only(path).path());
+        manifest(&twin).assert_same(&manifest(&image));
+    }
+}
+
+/// Damage: what the filesystem says is not believed.
+#[test]
+fn a_damaged_filesystem_gives_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image.raw");
+    make(flavor("ext4-1k"), Len::mib(64), Fill::Tree, &image);
+    scribble(&image, Offset::ZERO);
+    let _ = debugfs(&image, Offset::ZERO, true, "clri /big");
+    let before = seen(&image);
+    let told = document(&image, "sparsify @");
+    assert!(told["notes"][0].as_str().unwrap().contains("damaged"), "{told}");
+    assert_eq!(seen(&image).digest, before.digest);
+    // The same where it is only marked so.
+    make(flavor("ext4-1k"), Len::mib(64), Fill::Tree, &image);
+    scribble(&image, Offset::ZERO);
+    let _ = debugfs(&image, Offset::ZERO, true, "ssv state 2");
+    let before = seen(&image);
+    assert!(document(&image, "sparsify @")["notes"][0].is_string());
+    assert_eq!(seen(&image).digest, before.digest);
+}
+
+/// A partition table with two owners of the same bytes.
+#[test]
+fn partitions_that_overlap_give_nothing() {
+    let disk = Disk::new("ext4-1k");
+    let image = disk.path("image.raw");
+    let bytes = std::fs::read(&disk.raw).unwrap();
+    std::fs::write(&image, &bytes).unwrap();
+    // The same filesystem behind a table of another kind: two partitions in one place.
+    let entry = |start: u32, len: u32| {
+        let mut entry = [0_u8; 16];
+        entry[4] = 0x83;
+        entry[8..12].copy_from_slice(&start.to_le_bytes());
+        entry[12..].copy_from_slice(&len.to_le_bytes());
+        entry
+    };
+    patch(&image, 446, &[entry(2048, 98304), entry(4096, 8192), [0; 16], [0; 16]].concat());
+    patch(&image, 512, &[0; 512]);
+    let len = image.metadata().unwrap().len();
+    patch(&image, len - 512, &[0; 512]);
+    let before = seen(&image).digest;
+    let told = document(&image, "sparsify @");
+    assert!(told["notes"][0].as_str().unwrap().contains("partition table"), "{told}");
+    assert_eq!(seen(&image).digest, before);
+}
+
+#[test]
+fn taken_back() {
+    let disk = Disk::new("ext4-1k");
+    for kind in KINDS {
+        let image = contain(&disk.raw, kind, disk.dir.path());
+        let before = seen(&image);
+        let undo = disk.path("undo");
+        ends(0, &image, &format!("sparsify @ --undo {}", undo.display()));
+        disk.assert_content(&image, kind.1, is_askew(kind));
+        judge(&image, kind.1);
+        ends(0, &image, &format!("recover @ --undo {}", undo.display()));
+        assert_eq!((seen(&image).digest, seen(&image).len), (before.digest, before.len), "{kind:?}");
+        for path in [undo, image] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn refusals() {
+    let disk = Disk::new("ext4-1k");
+    let fixed = contain(&disk.raw, KINDS[1], disk.dir.path());
+    let footer = fixed.metadata().unwrap().len() - 512;
+    let mut bytes = vec![0; 512];
+    File::open(&fixed).unwrap().read_exact_at(&mut bytes, footer).unwrap();
+    for (at, what) in [(84, "saved"), (85, "hidden")] {
+        let mut bytes = bytes.clone();
+        bytes[at] = 1;
+        testkit::vhd::seal(&mut bytes, 64);
+        patch(&fixed, footer, &bytes);
+        refused(3, &fixed, "sparsify @");
+        assert!(said(&on(&fixed, "sparsify @")).contains(what));
+    }
+    let looped = Loop::whole(&disk.raw, ondisk::SectorSize::B512);
+    let out = on(looped.path(), "sparsify @ -f raw --journal /nowhere/journal");
+    assert_ne!(out.status.code(), Some(0), "{}", said(&out));
+    drop(looped);
+    let qcow2 = disk.path("image.img");
+    qemu_convert(&disk.raw, "raw", &qcow2, "qcow2", &[]);
+    refused(3, &qcow2, "sparsify @");
+}
+
+/// Killed at any call that writes: what is left is whole, and repeated it comes to the same.
+#[test]
+fn killed_at_every_call() {
+    let disk = Disk::new("ext4-1k");
+    let kinds = [KINDS[0], KINDS[3], KINDS[6]];
+    for kind in kinds {
+        let dir = disk.path("killed");
+        std::fs::create_dir_all(&dir).unwrap();
+        let base = contain(&disk.raw, kind, &dir);
+        let line = "sparsify @";
+        each(CALLS.len(), |i| {
+            let calls = CALLS[i];
+            let copy = || {
+                let dir = tempfile::tempdir_in(disk.dir.path()).unwrap();
+                let image = dir.path().join(base.file_name().unwrap());
+                copy_sparse(&base, &image);
+                (dir, image)
+            };
+            let (_dir, image) = copy();
+            for n in some(count(&image, line, calls), 8) {
+                let (_dir, image) = copy();
+                let inject = format!("inject={calls}:signal=KILL:when={n}");
+                let out = strace(&image, line, &["-e", &inject]);
+                let what = format!("{} {inject}", image.display());
+                assert!(!out.status.success(), "{what}: {}", said(&out));
+                if beside(&image).len() > 1 {
+                    assert_eq!(on(&image, line).status.code(), Some(6), "{what}");
+                    ends(0, &image, "recover @");
+                }
+                ends(0, &image, "check @");
+                judge(&image, kind.1);
+                ends(0, &image, line);
+                judge(&image, kind.1);
+                disk.assert_content(&image, kind.1, is_askew(kind));
+            }
+        });
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
