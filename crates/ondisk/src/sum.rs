@@ -1,6 +1,7 @@
 //! Checksums. Each exists here once.
 
 use crate::num::to_usize;
+use sha1::Digest;
 
 /// CRC-32C (Castagnoli) as ext4 and jbd2 use it: a raw continuation, neither start value nor result inverted.
 ///
@@ -41,6 +42,18 @@ pub fn crc16(start: u16, bytes: &[u8]) -> u16 {
         let index = to_usize(u64::from((crc ^ u16::from(byte)) & 0xff));
         (crc >> 8) ^ CRC16.get(index).copied().unwrap_or_default()
     })
+}
+
+/// SHA-1: the chunks of XenServer's exports. It guards against accidents, not against people.
+#[must_use]
+pub fn sha1(bytes: &[u8]) -> [u8; 20] {
+    sha1::Sha1::digest(bytes).into()
+}
+
+/// XXH64 with the seed 0: the chunks of newer exports.
+#[must_use]
+pub fn xxh64(bytes: &[u8]) -> u64 {
+    twox_hash::XxHash64::oneshot(0, bytes)
 }
 
 static CRC32_BE: [u32; 256] = crc32_be_table();
@@ -105,6 +118,9 @@ mod tests {
         assert_eq!(crc32_be(!0, CHECK), 0x0376_e6e7); // CRC-32/MPEG-2
         assert_eq!(crc16(0, CHECK), 0xbb3d); // CRC-16/ARC
         assert_eq!(crc16(0xffff, CHECK), 0x4b37); // CRC-16/MODBUS
+        assert_eq!(sha1(b"abc")[..4], [0xa9, 0x99, 0x3e, 0x36]); // FIPS 180-1
+        assert_eq!(xxh64(b""), 0xef46_db37_51d8_e999);
+        assert_eq!(xxh64(b"abc"), 0x44bc_2cf5_ad77_0999);
     }
 
     #[test]

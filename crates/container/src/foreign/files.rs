@@ -4,6 +4,7 @@ use crate::{Error, Result};
 use disk::{ExtentKind, ExtentMap, ReadAt, Sparse};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::sync::Arc;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// A file beside the image.
 pub type Part = Arc<dyn ReadAt + Send>;
@@ -146,4 +147,19 @@ impl<'a> Files<'a> {
         }
         Ok(map)
     }
+}
+
+/// Reads one record; its structure is blamed where the file ends before it.
+pub(crate) fn record<T: FromBytes + IntoBytes>(
+    files: &Files<'_>,
+    structure: &'static str,
+    place: Place,
+) -> Result<T> {
+    let mut record = T::new_zeroed();
+    let bytes = record.as_mut_bytes();
+    if !files.holds(place, Len::of(bytes))? {
+        return Err(Error::corrupt(structure, place.at, "the file ends before it"));
+    }
+    files.read(place, bytes)?;
+    Ok(record)
 }

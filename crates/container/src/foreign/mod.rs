@@ -10,17 +10,26 @@
 //! 2. A run lies wholly in its file, or is refused: what a truncated file does not hold is never taken for zeros.
 //! 3. A unit (a compressed grain, a chunk with a checksum) is verified whenever it is read.
 
+mod blocks;
 mod check;
 mod facts;
 mod files;
 mod table;
 
+pub(crate) use blocks::{Blocks, stored};
 pub(crate) use check::Owners;
+pub(crate) use facts::text;
 pub use facts::{Choice, Fact, Facts};
 pub use files::Part;
-pub(crate) use files::{Files, Patches, Place};
+pub(crate) use files::{Files, Patches, Place, record};
 pub(crate) use table::{Table, Tables};
 
+use crate::parallels::{self, Bundle, Parallels};
+use crate::qed::Qed;
+use crate::vdi::Vdi;
+use crate::vhdx::Vhdx;
+use crate::vmdk::Vmdk;
+use crate::xva::Xva;
 use crate::{BlockStatus, Error, Findings, Format, Mapped, Parent, ParentRef, Result, chain};
 use disk::traits::{bounded, within};
 use disk::{Disk, ExtentKind, ExtentMap, Limits, ReadAt};
@@ -111,6 +120,9 @@ pub(crate) trait Body: Send + Sync {
     }
 }
 
+/// Larger disks exist only in headers: 1 PiB.
+const DISK_MAX: Len = Len::new(1 << 50);
+
 /// So many bytes of units are kept.
 const KEPT: u64 = 8 << 20;
 
@@ -134,6 +146,10 @@ impl<D: ReadAt> Foreign<D> {
             return Err(Error::Usage { what });
         }
         let body = open_body(&file, format, with, limits)?;
+        if body.len() > DISK_MAX {
+            let what = format!("a disk of {} bytes is not supported, only up to {DISK_MAX}", body.len());
+            return Err(Error::unsupported(what));
+        }
         let units = Mutex::new(Vec::new());
         Ok(Self { file, format, body, parts: with.parts.clone(), parent: None, limits: *limits, units })
     }
@@ -321,8 +337,19 @@ impl<D: ReadAt> Foreign<D> {
 
 /// Reads the head of the image.
 fn open_body(file: &dyn ReadAt, format: Format, with: &OpenWith, limits: &Limits) -> Result<Box<dyn Body>> {
-    let _ = (file, with, limits);
-    Err(Error::unsupported(format!("the file is {}, which is not supported yet", format.described())))
+    let files = Files::new(file, &with.parts, None);
+    Ok(match format {
+        Format::Vmdk => Box::new(Vmdk::open(&files, limits)?),
+        Format::Vhdx => Box::new(Vhdx::open(file, limits)?),
+        Format::Vdi => Box::new(Vdi::open(&files)?),
+        Format::Qed => Box::new(Qed::open(&files, limits)?),
+        Format::Parallels if parallels::is_description(&files)? => Box::new(Bundle::open(&files, limits)?),
+        Format::Parallels => Box::new(Parallels::open(&files, 0)?),
+        Format::Xva => Box::new(Xva::open(&files, with, limits)?),
+        Format::Raw | Format::Vhd | Format::Qcow2 => {
+            return Err(Error::Usage { what: format!("{} is not read here", format.described()) });
+        }
+    })
 }
 
 impl<D: ReadAt> Mapped for Foreign<D> {

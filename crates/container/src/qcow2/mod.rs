@@ -142,7 +142,7 @@ impl<D: ReadAt> Qcow2<D> {
 }
 
 /// The name of a plain file: no protocol, no JSON.
-fn plain_name(name: &[u8]) -> Option<&str> {
+pub(crate) fn plain_name(name: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(name).ok()?;
     match name.strip_prefix("file:") {
         Some(rest) => Some(rest).filter(|rest| !rest.starts_with("//")),
