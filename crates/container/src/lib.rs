@@ -10,6 +10,7 @@ pub mod create;
 pub mod error;
 pub mod foreign;
 pub mod format;
+pub mod in_place;
 mod parallels;
 pub mod probe;
 pub mod qcow2;
@@ -22,7 +23,6 @@ mod vdi;
 pub mod vhd;
 mod vhdx;
 mod vmdk;
-pub mod write;
 mod xml;
 mod xva;
 

@@ -12,6 +12,7 @@
 //! 4. What an entry does not store is the parent's, or zero behind the parent's end and without one.
 //! 5. Before the first write all references are counted; with any damage there is no write.
 
+mod around;
 mod cache;
 mod check;
 mod count;
@@ -19,19 +20,16 @@ mod create;
 mod entry;
 mod facts;
 mod file;
-pub(crate) mod fill;
 mod geom;
 mod grow;
 mod header;
 mod layout;
-mod pack;
 mod read;
 mod refcount;
 pub(crate) mod repair;
 mod sparsify;
 mod store;
 mod table;
-mod tally;
 mod unpack;
 mod write;
 

@@ -39,6 +39,18 @@ pub enum New {
     Differencing(ParentSpec),
 }
 
+impl New {
+    /// The kind alone.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Fixed => Kind::Fixed,
+            Self::Dynamic => Kind::Dynamic,
+            Self::Differencing(_) => Kind::Differencing,
+        }
+    }
+}
+
 /// The parent of a new image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParentSpec {
@@ -74,11 +86,7 @@ pub fn plan(spec: &Spec) -> Result<CreatePlan> {
     if spec.len > LEN_MAX {
         return Err(Error::TooLarge { format: "VHD".to_owned(), want: spec.len, limit: LEN_MAX });
     }
-    let kind = match &spec.kind {
-        New::Fixed => Kind::Fixed,
-        New::Dynamic => Kind::Dynamic,
-        New::Differencing(_) => Kind::Differencing,
-    };
+    let kind = spec.kind.kind();
     let footer = footer(spec, kind);
     let mut steps = Vec::new();
     let end = match &spec.kind {

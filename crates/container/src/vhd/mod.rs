@@ -11,7 +11,6 @@
 
 pub mod check;
 pub mod create;
-pub(crate) mod fill;
 pub mod grow;
 pub(crate) mod repair;
 pub mod size;

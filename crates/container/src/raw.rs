@@ -2,8 +2,6 @@
 //!
 //! Growing it only lengthens the file; nothing is written.
 
-pub(crate) mod fill;
-
 use crate::{BlockStatus, Error, Result};
 use disk::{Disk, ExtentKind, ReadAt};
 use ondisk::{Len, Span};
