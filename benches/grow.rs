@@ -1,7 +1,7 @@
 //! Growing a disk with its filesystem: `imgtool grow` beside `truncate`, `sgdisk -e`, `growpart`, `e2fsck -f` and
 //! `resize2fs`, on equal images in one run, flushes to disk included. Prints the ratios, and fails where a goal is missed.
 //!
-//! `cargo xtask bench ext3` measures only the cases whose name has `ext3` in it.
+//! `cargo xtask bench grow ext3` measures only the cases whose name has `ext3` in it.
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
 use std::os::unix::fs::MetadataExt;

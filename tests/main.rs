@@ -13,7 +13,6 @@
 mod boot;
 mod cli;
 mod content;
-mod convert;
 mod crash;
 mod devices;
 mod disks;

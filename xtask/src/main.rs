@@ -19,7 +19,7 @@ const USAGE: &str = "cargo xtask TASK
   test      installs the oracles and runs every check: format, lints, tidy, tests, crash sweep, fuzz targets, docs
   demo      grows a real guest by 10 GiB and shows it before and after
   tidy      looks for broken house rules
-  bench     grows beside the usual tools and prints the ratios
+  bench     measures beside the usual tools and prints the ratios [grow|sparsify|…] [CASE]
   fuzz      runs the fuzz targets, a minute each [--seconds N] [TARGET ...]
   fixtures  rebuilds the fixtures from their recipes [NAME ...]
   dist      builds the static program, man pages and completions into target/dist";

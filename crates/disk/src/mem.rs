@@ -6,7 +6,6 @@ use crate::{Disk, Error, ExtentKind, ExtentMap, ReadAt, Result};
 use ondisk::num::{round_down, to_u64, to_usize};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 const PAGE: u64 = 4096;
@@ -382,9 +381,5 @@ impl Dev for MemDev {
     }
     fn identity(&self) -> Identity {
         Identity::default()
-    }
-
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        None
     }
 }

@@ -7,7 +7,6 @@ use ondisk::{Len, Offset, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, MutexGuard};
 
 const PAGE: u64 = 4096;
@@ -391,10 +390,6 @@ impl Dev for SimDev {
 
     fn identity(&self) -> Identity {
         Identity { device: 1, inode: self.file as u64 }
-    }
-
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        None
     }
 }
 
