@@ -16,6 +16,7 @@ mod content;
 mod crash;
 mod devices;
 mod disks;
+mod foreign;
 mod fs;
 mod groups;
 mod grow;

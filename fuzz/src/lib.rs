@@ -17,6 +17,7 @@
 pub mod base;
 pub mod containers;
 pub mod ext;
+pub mod foreign;
 pub mod input;
 pub mod jbd2;
 pub mod journal;

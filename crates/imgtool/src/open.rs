@@ -49,6 +49,16 @@ impl Session {
     /// # Errors
     /// Where it cannot be opened, is not what it is said to be, or its parent is not to be found.
     pub fn open_reading<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
+        let opened = self.open_either(path, told)?;
+        self.refuse_choice(&[&opened])?;
+        Ok(opened)
+    }
+
+    /// As [`Session::open_reading`], of several images: `--disk` is for those that are archives.
+    ///
+    /// # Errors
+    /// As [`Session::open_reading`].
+    pub fn open_either<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
         let image = Image::open(path, &OpenOptions::default()).of(path)?;
         // The journal is opened now: the sandbox lets nothing be opened later.
         let pending = image.pending(&self.limits).of(path)?;
@@ -62,7 +72,7 @@ impl Session {
             }
         };
         let mut opened = Opened { pending, ..Opened::new(path, image, probed.format) };
-        opened.with.disk = self.disk_for(path, probed.format)?;
+        opened.with.disk = self.globals.disk.clone().filter(|_| probed.format == Format::Xva);
         let (parent, parts) = opened.outward(self)?;
         if probed.certainty == Certainty::Proven && (parent.is_some() || !parts.is_empty()) {
             opened.unfollowed = Some(format!(
@@ -76,15 +86,15 @@ impl Session {
         Ok(opened)
     }
 
-    /// The disk of an archive that the operator has chosen.
-    fn disk_for(&self, path: &Path, format: Format) -> Result<Option<String>, Failure> {
-        let chosen = self.globals.disk.clone();
-        if chosen.is_some() && format != Format::Xva {
-            let why =
-                format!("{}: --disk chooses among the disks of an archive, and this is none", show(path));
-            return Err(Failure::new(Exit::Usage, "usage", why));
+    /// Refuses `--disk` where none of the images is an archive.
+    ///
+    /// # Errors
+    /// Of the command line.
+    pub fn refuse_choice(&self, images: &[&Opened<'_>]) -> Result<(), Failure> {
+        if self.globals.disk.is_none() || images.iter().any(|image| image.format == Format::Xva) {
+            return Ok(());
         }
-        Ok(chosen)
+        Err(Failure::usage("--disk chooses among the disks of an archive, and there is none"))
     }
 
     /// Opens the files that hold parts of a disk.

@@ -79,7 +79,8 @@ pub fn all<D: ReadAt>(disk: &Container<D>, cx: &Cx<'_>) -> Result<Checked> {
     }
     let layout = match discover(disk, cx) {
         Ok(layout) => layout,
-        Err(error @ Error::Table(_)) => {
+        // What the container lacks is told with what has been found of it so far.
+        Err(error) if matches!(error, Error::Table(_)) || checked.damage > 0 => {
             checked.unreadable.push(error);
             return Ok(checked);
         }

@@ -14,3 +14,6 @@ pub mod sim;
 pub mod small;
 pub mod tool;
 pub mod vhd;
+pub mod vhdx;
+pub mod vmdk;
+pub mod xva;

@@ -2,17 +2,8 @@
 
 use crate::kit::{Kit, assert_reads, complaint, le32, le64, open, open_bytes, patched, put};
 use container::{Facts, Format};
-use ondisk::sum::crc32c;
 use testkit::tool::run;
-
-const HEADERS: [usize; 2] = [64 << 10, 128 << 10];
-const REGIONS: [usize; 2] = [192 << 10, 256 << 10];
-
-fn seal(image: &mut [u8], at: usize, len: usize) {
-    put(image, at + 4, &[0; 4]);
-    let crc = !crc32c(!0, &image[at..at + len]);
-    put(image, at + 4, &crc.to_le_bytes());
-}
+use testkit::vhdx::{Entry, HEADERS, REGIONS, with_log};
 
 /// Where a region begins, by the first word of its name.
 fn region(image: &[u8], word: u32) -> usize {
@@ -79,69 +70,6 @@ fn sectors_of_4096_bytes() {
     // The same size in sectors that do not divide it.
     put(&mut image, size, &((5_u64 << 20) + 512).to_le_bytes());
     assert!(complaint(&image, Format::Vhdx).contains("a disk of 5243392 bytes"));
-}
-
-/// A log entry of data sectors and zeros.
-struct Entry<'a> {
-    number: u64,
-    tail: u32,
-    data: &'a [(u64, &'a [u8])],
-    zeros: &'a [(u64, u64)],
-    len: (u64, u64),
-}
-
-const LOG: [u8; 16] = *b"a log of a test!";
-
-impl Entry<'_> {
-    fn bytes(&self) -> Vec<u8> {
-        let count = self.data.len() + self.zeros.len();
-        let head = (64 + 32 * count).next_multiple_of(4096);
-        let mut bytes = b"loge\0\0\0\0".to_vec();
-        bytes.extend(((head + 4096 * self.data.len()) as u32).to_le_bytes());
-        bytes.extend(self.tail.to_le_bytes());
-        bytes.extend(self.number.to_le_bytes());
-        bytes.extend((count as u32).to_le_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(LOG);
-        bytes.extend(self.len.0.to_le_bytes());
-        bytes.extend(self.len.1.to_le_bytes());
-        for (at, len) in self.zeros {
-            bytes.extend(b"zero\0\0\0\0");
-            [*len, *at, self.number].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-        }
-        for (at, sector) in self.data {
-            bytes.extend(b"desc");
-            bytes.extend(&sector[4092..]);
-            bytes.extend(&sector[..8]);
-            [*at, self.number].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-        }
-        bytes.resize(head, 0);
-        for (_, sector) in self.data {
-            bytes.extend(b"data");
-            bytes.extend(((self.number >> 32) as u32).to_le_bytes());
-            bytes.extend(&sector[8..4092]);
-            bytes.extend((self.number as u32).to_le_bytes());
-        }
-        let len = bytes.len();
-        seal(&mut bytes, 0, len);
-        bytes
-    }
-}
-
-/// Puts entries into the log of an image, each at its byte of the circle, and says that it is to be replayed.
-fn with_log(image: &[u8], entries: &[(usize, Vec<u8>)]) -> Vec<u8> {
-    let mut image = image.to_vec();
-    let newest = HEADERS.into_iter().max_by_key(|at| le64(&image, at + 8)).unwrap();
-    put(&mut image, newest + 48, &LOG);
-    seal(&mut image, newest, 4096);
-    let (len, at) = (le32(&image, newest + 68) as usize, le64(&image, newest + 72) as usize);
-    image[at..at + len].fill(0);
-    for (start, entry) in entries {
-        for (i, sector) in entry.chunks(4096).enumerate() {
-            put(&mut image, at + (start + i * 4096) % len, sector);
-        }
-    }
-    image
 }
 
 #[test]

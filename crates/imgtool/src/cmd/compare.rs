@@ -31,8 +31,9 @@ const WINDOW: Len = Len::gib(1);
 /// # Errors
 /// Where an image cannot be read.
 pub fn run(args: &Compare, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
-    let a = session.open_reading(&args.a, session.globals.format)?;
-    let b = session.open_reading(&args.b, args.format_b)?;
+    let a = session.open_either(&args.a, session.globals.format)?;
+    let b = session.open_either(&args.b, args.format_b)?;
+    session.refuse_choice(&[&a, &b])?;
     session.confine(&Needs::nothing(), out);
     let cx = session.cx();
     let (lens, first) = a.with_disk(session, out, |a| {
