@@ -13,6 +13,7 @@
 mod boot;
 mod cli;
 mod content;
+mod convert;
 mod crash;
 mod devices;
 mod disks;

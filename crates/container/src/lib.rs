@@ -23,6 +23,7 @@ mod vdi;
 pub mod vhd;
 mod vhdx;
 mod vmdk;
+pub mod write;
 mod xml;
 mod xva;
 

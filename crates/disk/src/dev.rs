@@ -14,6 +14,7 @@ pub(crate) use named::Named;
 
 use crate::{ReadAt, Result};
 use ondisk::{Len, Offset, Span};
+use rustix::fd::BorrowedFd;
 use rustix::fs::{FileType, Stat};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -116,6 +117,9 @@ pub trait Dev: ReadAt + Send {
 
     /// Which one it is.
     fn identity(&self) -> Identity;
+
+    /// The open file, where there is a real one.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 }
 
 /// Space for files.

@@ -16,6 +16,7 @@ use crate::{
 use ondisk::size::Human;
 use ondisk::text::Printable;
 use ondisk::{Len, Offset, Span, SpanSet};
+use rustix::fd::BorrowedFd;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -102,13 +103,7 @@ impl Image {
         let real = std::fs::canonicalize(path).map_err(at)?;
         let (folder, name) = Folder::of(&real)?;
         let write = how.write || how.recover;
-        let busy = |e: Error| match e {
-            Error::File { ref source, .. } if source.kind() == std::io::ErrorKind::ResourceBusy => {
-                Error::InUse { by: "the kernel: it is mounted or part of another device".to_owned() }
-            }
-            other => other,
-        };
-        let dev = FileDev::new(folder.open_image(&name, write, write && !how.force).map_err(busy)?)?;
+        let dev = FileDev::new(folder.open_image(&name, write, write && !how.force).map_err(lock::busy)?)?;
         let locked = lock::lock_bytes_held(&dev);
         let guard = if write {
             lock::exclusive(&dev, how.force)?;
@@ -158,6 +153,20 @@ impl Image {
         self.dev.identity()
     }
 
+    /// Its open file, where it is a real one.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.dev.descriptor()
+    }
+
+    /// Refuses where somebody has replaced the image or written to it since it was opened.
+    ///
+    /// # Errors
+    /// Where that is so.
+    pub fn refuse_changed(&self) -> Result<()> {
+        self.named.as_ref().map_or(Ok(()), Named::refuse_changed)
+    }
+
     /// Who else uses it, as far as that can be known.
     #[must_use]
     pub fn survey(&self) -> Survey {
@@ -194,7 +203,7 @@ impl Image {
         if change.is_empty() {
             return Ok(Vec::new());
         }
-        self.named.as_ref().map_or(Ok(()), Named::refuse_changed)?;
+        self.refuse_changed()?;
         let journal = self.journal.as_ref().ok_or_else(no_place)?;
         journal.store.may_create()?;
         if let Some(place) = undo {

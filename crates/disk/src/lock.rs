@@ -35,6 +35,16 @@ const READER: [i64; 3] = [100, 201, 203];
 const PATIENCE: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(30);
 
+/// A device that the kernel itself uses is in use.
+pub(crate) fn busy(error: Error) -> Error {
+    match error {
+        Error::File { ref source, .. } if source.kind() == std::io::ErrorKind::ResourceBusy => {
+            Error::InUse { by: "the kernel: it is mounted or part of another device".to_owned() }
+        }
+        other => other,
+    }
+}
+
 /// Takes an image for writing.
 pub(crate) fn exclusive(dev: &FileDev, force: bool) -> Result<()> {
     let mut survey = try_exclusive(dev);

@@ -6,6 +6,7 @@ use crate::{Disk, Error, ExtentKind, ExtentMap, ReadAt, Result};
 use ondisk::num::{round_down, to_u64, to_usize};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 const PAGE: u64 = 4096;
@@ -381,5 +382,9 @@ impl Dev for MemDev {
     }
     fn identity(&self) -> Identity {
         Identity::default()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 }

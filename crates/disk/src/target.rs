@@ -4,25 +4,50 @@
 //! 2. Nothing is durable before [`Target::flush`].
 
 use crate::dev::ZEROS;
-use crate::{Error, Result};
+use crate::lock;
+use crate::{Dev, DevKind, Error, FileDev, Folder, ReadAt, Result};
 use ondisk::{Len, Offset, Span};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{self, FallocateFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Where bytes go.
 #[derive(Debug)]
 pub struct Target {
     file: File,
+    /// The length of a device, which is what it is.
+    fixed: Option<Len>,
 }
 
 impl Target {
-    /// Takes an open file or device.
+    /// Takes an open file.
     #[must_use]
     pub const fn new(file: File) -> Self {
-        Self { file }
+        Self { file, fixed: None }
+    }
+
+    /// Takes a block device for writing, of which nobody else has anything.
+    ///
+    /// # Errors
+    /// Where it is none, is in use, or the system refuses.
+    pub fn device(path: &Path) -> Result<Self> {
+        let (folder, name) = Folder::of(path)?;
+        let file = folder.open_image(&name, true, true).map_err(lock::busy)?;
+        let dev = FileDev::new(file)?;
+        if dev.kind() != DevKind::Block {
+            return Err(Error::Unsupported { what: "not a block device" });
+        }
+        lock::exclusive(&dev, false)?;
+        Ok(Self { fixed: Some(dev.len()), file: dev.into_file() })
+    }
+
+    /// The length of a device.
+    #[must_use]
+    pub const fn fixed_len(&self) -> Option<Len> {
+        self.fixed
     }
 
     /// Replaces the bytes from `at`; a file grows where they reach beyond its end.
@@ -43,11 +68,18 @@ impl Target {
         self.file.read_exact_at(buf, at.get()).map_err(|source| Error::Io { op: "read", span, source })
     }
 
-    /// Gives a file that length; new bytes read as zero and take no space.
+    /// Gives a file that length; new bytes read as zero and take no space. A device stays as it is.
     ///
     /// # Errors
-    /// Where the system fails, or a file cannot be that long.
+    /// Where the system fails, a file cannot be that long, or a device is not.
     pub fn set_len(&self, len: Len) -> Result<()> {
+        if let Some(fixed) = self.fixed {
+            return if len <= fixed {
+                Ok(())
+            } else {
+                Err(Error::OutOfBounds { span: Span::whole(len), len: fixed })
+            };
+        }
         fs::ftruncate(&self.file, len.get()).map_err(|errno| sys("resize", Span::whole(len), errno))
     }
 

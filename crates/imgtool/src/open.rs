@@ -35,6 +35,8 @@ pub struct Opened<'p> {
     pub with: OpenWith,
     /// What it stands on: its parent, with that one's parent below it.
     pub parent: Option<Parent>,
+    /// All of its parents, the lowest first.
+    pub parents: Vec<Parent>,
     /// The files of its parents, nearest first.
     pub chain: Vec<PathBuf>,
     /// Why its parent was not followed, where it has one.
@@ -208,7 +210,9 @@ impl Session {
             if let Some(parent) = below.take() {
                 container.set_parent(Box::new(parent.disk), parent.id).of(path)?;
             }
-            below = Some(Parent { id: container.uuid(), disk: Arc::new(container) });
+            let parent = Parent { id: container.uuid(), disk: Arc::new(container) };
+            child.parents.push(parent.clone());
+            below = Some(parent);
         }
         child.parent = below;
         Ok(())
@@ -233,7 +237,17 @@ impl Session {
 impl<'p> Opened<'p> {
     const fn new(path: &'p Path, image: Image, format: Format) -> Self {
         let with = OpenWith { disk: None, parts: Vec::new() };
-        Self { path, image, format, with, parent: None, chain: Vec::new(), unfollowed: None, pending: None }
+        Self {
+            path,
+            image,
+            format,
+            with,
+            parent: None,
+            parents: Vec::new(),
+            chain: Vec::new(),
+            unfollowed: None,
+            pending: None,
+        }
     }
 
     /// What the image names beside itself: its parent, and the files that hold parts of it.
@@ -266,6 +280,12 @@ impl<'p> Opened<'p> {
     fn view(&self, session: &Session) -> Result<Option<Overlay<'_>>, Failure> {
         let view = self.pending.as_ref().map(|pending| pending.view(&self.image, &session.limits));
         view.transpose().of(self.path)
+    }
+
+    /// Whether a change of it was interrupted.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// Whether the image is a device.

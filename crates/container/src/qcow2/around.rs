@@ -8,15 +8,14 @@
 //! 1. Cluster i of the disk is cluster i of the file, but for the first, which makes room for the header.
 //! 2. A hole of the file stays one: nothing refers to it.
 
-use super::create::{Create, Room};
+use super::create::{Create, Room, Tables};
 use super::entry::Plain;
 use super::geom::{Geometry, Guest, Host};
 use super::{layout, store};
 use crate::{Error, Result};
 use disk::{Change, Disk, Limits, Overlay, ReadAt};
-use ondisk::num::{low32, to_u64, to_usize};
+use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
-use zerocopy::FromBytes;
 
 /// So much of the file is looked at at once.
 const WINDOW: Len = Len::gib(1);
@@ -45,7 +44,7 @@ impl Create {
         if self.backing.is_some() {
             return Err(Error::Usage { what: "what is converted in place gets no parent".to_owned() });
         }
-        let room = self.room(Geometry::new(self.cluster_bits, self.extended_l2))?;
+        let room = self.room(self.geometry())?;
         let plan = Plan::new(self, &room, file, len, limits)?;
         let mut overlay = Overlay::new(file, limits);
         // Behind the disk there was a footer at most.
@@ -57,12 +56,12 @@ impl Create {
         }
         plan.write_tables(&mut overlay)?;
         plan.write_refcounts(&mut overlay)?;
-        let mut header = self.header(plan.geo, &room)?;
-        if let Ok((record, _)) = layout::Header::mut_from_prefix(&mut header) {
-            record.l1_table_offset.set(plan.geo.host_at(plan.l1).get());
-            record.refcount_table_offset.set(plan.geo.host_at(plan.refcounts).get());
-            record.refcount_table_clusters.set(low32(plan.blocks.0.saturating_sub(plan.refcounts.0)));
-        }
+        let tables = Tables {
+            l1: plan.geo.host_at(plan.l1),
+            refcount_table: plan.geo.host_at(plan.refcounts),
+            refcount_table_clusters: plan.blocks.0.saturating_sub(plan.refcounts.0),
+        };
+        let header = self.header(plan.geo, tables)?;
         overlay.write_at(Offset::ZERO, &header)?;
         Ok(overlay.into_change()?)
     }
@@ -70,7 +69,7 @@ impl Create {
 
 impl Plan {
     fn new(new: &Create, room: &Room, file: &dyn ReadAt, len: Len, limits: &Limits) -> Result<Self> {
-        let geo = Geometry::new(new.cluster_bits, new.extended_l2);
+        let geo = new.geometry();
         let guests = geo.clusters(new.len);
         let stored = limits.buffer("the map of clusters in use", Len::new(guests.div_ceil(8)))?;
         let none = Host(0);

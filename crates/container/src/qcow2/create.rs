@@ -53,6 +53,14 @@ pub struct CreatePlan {
     writes: Vec<Write>,
 }
 
+/// Where the tables of an image lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tables {
+    pub l1: Offset,
+    pub refcount_table: Offset,
+    pub refcount_table_clusters: u64,
+}
+
 /// How many clusters each structure takes.
 pub(super) struct Room {
     table: u64,
@@ -82,7 +90,7 @@ impl Create {
     /// Where the options do not go together, or the disk would be too large for the cluster.
     pub fn plan(&self) -> Result<CreatePlan> {
         self.check()?;
-        let geo = Geometry::new(self.cluster_bits, self.extended_l2);
+        let geo = self.geometry();
         let room = self.room(geo)?;
         let at = |cluster: u64| geo.host_at(Host(cluster));
         let bytes = |at: Offset, bytes: Vec<u8>| Write { at, data: Data::Bytes(bytes) };
@@ -90,7 +98,8 @@ impl Create {
         let l1 = first_block.saturating_add(room.blocks);
         let end = l1.saturating_add(room.l1);
         let table: Vec<u8> = (first_block..l1).flat_map(|block| at(block).get().to_be_bytes()).collect();
-        let mut writes = vec![bytes(at(0), self.header(geo, &room)?), bytes(at(1), padded(table, geo))];
+        let tables = Tables { l1: at(l1), refcount_table: at(1), refcount_table_clusters: room.table };
+        let mut writes = vec![bytes(at(0), self.header(geo, tables)?), bytes(at(1), padded(table, geo))];
         let per_block = (geo.bytes() << 3).wrapping_shr(self.refcount_order);
         for index in 0..room.blocks {
             let mut block = vec![0; to_usize(geo.bytes())];
@@ -103,6 +112,11 @@ impl Create {
         let l1_len = Len::new(room.l1.saturating_mul(geo.bytes()));
         writes.push(Write { at: at(l1), data: Data::Zero(l1_len) });
         Ok(CreatePlan { len: self.len, file_len: Len::new(at(end).get()), writes })
+    }
+
+    /// Its clusters.
+    pub(super) const fn geometry(&self) -> Geometry {
+        Geometry::new(self.cluster_bits, self.extended_l2)
     }
 
     pub(super) fn check(&self) -> Result<()> {
@@ -155,17 +169,16 @@ impl Create {
     }
 
     /// Cluster 0.
-    pub(super) fn header(&self, geo: Geometry, room: &Room) -> Result<Vec<u8>> {
+    pub(super) fn header(&self, geo: Geometry, tables: Tables) -> Result<Vec<u8>> {
         let mut record = layout::Header::new_zeroed();
-        let l1 = Host(room.table.saturating_add(room.blocks).saturating_add(1));
         record.magic = layout::MAGIC;
         record.version.set(self.version);
         record.cluster_bits.set(self.cluster_bits);
         record.size.set(self.len.get());
         record.l1_size.set(low32(geo.l1_needed(self.len)));
-        record.l1_table_offset.set(geo.host_at(l1).get());
-        record.refcount_table_offset.set(geo.bytes());
-        record.refcount_table_clusters.set(low32(room.table));
+        record.l1_table_offset.set(tables.l1.get());
+        record.refcount_table_offset.set(tables.refcount_table.get());
+        record.refcount_table_clusters.set(low32(tables.refcount_table_clusters));
         let mut length = layout::V2_LENGTH;
         if self.version == 3 {
             let zstd = if self.compression == Compression::Zstd { incompatible::COMPRESSION } else { 0 };

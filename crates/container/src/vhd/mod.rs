@@ -11,6 +11,7 @@
 
 pub mod check;
 pub mod create;
+pub(crate) mod fill;
 pub mod grow;
 pub(crate) mod repair;
 pub mod size;

@@ -74,6 +74,11 @@ impl FileDev {
         Ok(Self { file, len: Len::new(len), kind, identity, owner })
     }
 
+    /// The file, given back with the locks that it carries.
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+
     /// Whose it is; what lies beside a device is not for everybody who may use the device.
     pub(crate) fn owner(&self) -> Option<Owner> {
         (self.kind == DevKind::File).then_some(self.owner)
@@ -278,6 +283,10 @@ impl Dev for FileDev {
 
     fn identity(&self) -> Identity {
         self.identity
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 }
 

@@ -7,6 +7,7 @@ use stack::place::Place;
 use std::path::{Path, PathBuf};
 
 use super::Check;
+use super::convert::{Convert, Layout, Measure};
 use crate::glob::Glob;
 
 /// What is to be done.
@@ -30,6 +31,10 @@ pub enum Command {
     Create(Create),
     /// Give the space that the guest does not need back to this machine
     Sparsify(super::Sparsify),
+    /// Make an image with the content of another one, in another format
+    Convert(Convert),
+    /// Tell how large the result of a conversion would be
+    Measure(Measure),
     /// Look into the filesystem of an image
     #[command(subcommand)]
     Fs(Fs),
@@ -181,6 +186,9 @@ pub struct Create {
     /// Make a child that holds only what differs from BASE
     #[arg(long, value_name = "BASE", value_hint = ValueHint::FilePath)]
     pub backing: Option<PathBuf>,
+    /// How it is laid out.
+    #[command(flatten)]
+    pub layout: Layout,
 }
 
 /// `fs ls IMAGE [PATH]`

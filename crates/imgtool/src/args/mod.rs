@@ -12,6 +12,7 @@
 
 mod check;
 mod commands;
+mod convert;
 mod globals;
 mod sparsify;
 
@@ -20,6 +21,7 @@ pub use commands::{
     Cat, Change, Command, Compare, CopyOut, Create, Digest, EntryType, Find, Fs, Grow, Info, Ls, Map,
     OutFormat, Recover, Replay, Stat, TarOut, Where,
 };
+pub use convert::{Compat, Compress, Convert, Layout, Measure};
 pub use globals::{ColorWhen, Globals, ProgressWhen};
 pub use sparsify::Sparsify;
 
@@ -112,6 +114,9 @@ impl Args {
             Command::Create(create) if self.globals.format.is_some() && create.backing.is_none() => {
                 Err(Failure::usage("-f tells the format of BASE, and there is none")
                     .with_help("the format of the new image is told with -O"))
+            }
+            Command::Convert(convert) if self.globals.json && convert.streams() => {
+                Err(Failure::usage("--json cannot be used where standard output carries a disk"))
             }
             Command::Fs(fs) if self.globals.json && fs.streams() => {
                 Err(Failure::usage("--json cannot be used where standard output carries a file"))

@@ -5,12 +5,15 @@
 
 mod check;
 mod compare;
+mod convert;
 mod create;
 mod digest;
 mod fs;
 mod grow;
 mod info;
+mod make;
 mod map;
+mod measure;
 mod recover;
 mod sparsify;
 
@@ -37,6 +40,8 @@ pub fn run(command: &Command, session: &Session, out: &mut Output) -> Result<Exi
         Command::Digest(args) => digest::run(args, session, out),
         Command::Create(args) => create::run(args, session, out),
         Command::Sparsify(args) => sparsify::run(args, session, out),
+        Command::Convert(args) => convert::run(args, session, out),
+        Command::Measure(args) => measure::run(args, session, out),
         Command::Fs(args) => fs::run(args, session, out),
     }
 }

@@ -7,6 +7,7 @@ use ondisk::{Len, Offset, Span};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, MutexGuard};
 
 const PAGE: u64 = 4096;
@@ -390,6 +391,10 @@ impl Dev for SimDev {
 
     fn identity(&self) -> Identity {
         Identity { device: 1, inode: self.file as u64 }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Growing it only lengthens the file; nothing is written.
 
+pub(crate) mod fill;
+
 use crate::{BlockStatus, Error, Result};
 use disk::{Disk, ExtentKind, ReadAt};
 use ondisk::{Len, Span};

@@ -1,0 +1,53 @@
+//! How large the file of a new image would be.
+
+use super::Layer;
+use super::walk::Walk;
+use crate::{Create, Result, qcow2, vhd};
+use ondisk::Len;
+
+/// Lengths of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// With the content of the source. Zeros that only reading would show count as data.
+    pub required: Len,
+    /// When the whole disk has been written to.
+    pub fully_allocated: Len,
+}
+
+/// Measures what [`write`](super::write()) would make; of an empty disk where there is no source.
+///
+/// # Errors
+/// Where the format cannot hold the disk, or the source cannot be read.
+pub fn measure(layer: Option<Layer<'_>>, create: &Create) -> Result<Measure> {
+    let stored = |unit: Len| layer.map_or(Ok(0), |layer| units(layer, unit));
+    Ok(match create {
+        Create::Raw(len) => Measure { required: *len, fully_allocated: *len },
+        Create::Vhd(spec) => {
+            let used = vhd::fill::unit(spec).map_or(Ok(0), stored)?;
+            Measure {
+                required: vhd::fill::file_len(spec, used)?,
+                fully_allocated: vhd::fill::file_len(spec, u64::MAX)?,
+            }
+        }
+        Create::Qcow2(spec) => {
+            let unit = Len::new(1_u64.wrapping_shl(spec.cluster_bits));
+            let whole = qcow2::fill::file_len(spec)?;
+            let absent = spec.len.get().div_ceil(unit.get()).saturating_sub(stored(unit)?);
+            let required = whole.saturating_sub(Len::new(absent.saturating_mul(unit.get())));
+            Measure { required, fully_allocated: whole }
+        }
+    })
+}
+
+/// How many units of that length hold something.
+fn units(layer: Layer<'_>, unit: Len) -> Result<u64> {
+    let mut walk = Walk::new(layer, unit);
+    let (mut count, mut known) = (0_u64, 0_u64);
+    while let Some(part) = walk.next_part()? {
+        let first = part.span.start().get().checked_div(unit.get()).unwrap_or_default().max(known);
+        let end = part.span.end().get().div_ceil(unit.get());
+        count = count.saturating_add(end.saturating_sub(first));
+        known = known.max(end);
+    }
+    Ok(count)
+}

@@ -1,0 +1,166 @@
+//! `convert SRC DST`: the content of an image in a new one.
+//!
+//! 1. Nothing is overwritten but a device that the operator has confirmed. A file gets its name when it is whole.
+//! 2. A chain is followed; it is flattened, or with `--keep-chain` each of its images becomes one.
+//! 3. Whoever changes the source meanwhile makes the conversion fail.
+
+mod chain;
+mod device;
+mod stdio;
+
+use super::make::{self, Stands};
+use crate::args::{Convert, OutFormat};
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of, show};
+use crate::open::Opened;
+use crate::output::Output;
+use crate::sandbox::{Needs, folder_of};
+use container::write::{self, Layer};
+use container::{Container, Create as Spec, Mapped};
+use disk::draft::refuse_existing;
+use disk::{Draft, ReadAt};
+use ondisk::Len;
+use ondisk::size::Human;
+use serde_json::json;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Runs it.
+///
+/// # Errors
+/// Where SRC cannot be read, DST exists, the format cannot hold the disk, or the system fails.
+pub fn run(args: &Convert, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    if args.keep_chain && (is_stdio(&args.src) || is_stdio(&args.dst)) {
+        return Err(Failure::usage("--keep-chain makes files of files"));
+    }
+    if is_stdio(&args.dst) {
+        return stdio::to_stdout(args, session, out);
+    }
+    let format = make::format(args.output_format, &args.dst)?;
+    if args.dst.metadata().is_ok_and(|meta| meta.file_type().is_block_device()) {
+        return device::run(args, format, session, out);
+    }
+    refuse_existing(&args.dst).of(&args.dst)?;
+    if is_stdio(&args.src) {
+        return stdio::from_stdin(args, format, session, out);
+    }
+    let opened = session.open_reading(&args.src, session.globals.format)?;
+    session.confine(&Needs::nothing().writing(folder_of(&args.dst)), out);
+    if args.keep_chain && !opened.parents.is_empty() {
+        return chain::run(args, format, &opened, session, out);
+    }
+    let made = opened
+        .with_disk(session, out, |disk| make(args, format, disk, sharable(&opened, disk), session, out))?;
+    opened.image.refuse_changed().of(&args.src)?;
+    made.tell(format, session, out)
+}
+
+fn is_stdio(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// An image that is whole and has no name yet; none where nothing shall be written.
+struct Made {
+    draft: Option<Draft>,
+    path: PathBuf,
+    len: Len,
+    file_len: Len,
+}
+
+/// Fills a file with the content of a disk.
+fn make(
+    args: &Convert,
+    format: OutFormat,
+    disk: &dyn Mapped,
+    share: Option<BorrowedFd<'_>>,
+    session: &Session,
+    out: &Output,
+) -> Result<Made, Failure> {
+    let len = make::whole_sectors(disk.len(), out)?;
+    let spec = make::spec(format, len, (args.layout, args.compress), Stands::Alone, session)?;
+    fill(&args.dst, Layer::flat(disk), &spec, args.compress.is_some(), share, session)
+}
+
+/// As `make`, for any layer and description.
+fn fill(
+    path: &Path,
+    layer: Layer<'_>,
+    spec: &Spec,
+    packed: bool,
+    share: Option<BorrowedFd<'_>>,
+    session: &Session,
+) -> Result<Made, Failure> {
+    let path = path.to_owned();
+    let len = layer.len();
+    // What the format cannot hold is refused before anything is made.
+    write::measure(None, spec).of(&path)?;
+    if session.globals.dry_run {
+        let file_len = write::measure(Some(layer), spec).of(&path)?.required;
+        return Ok(Made { draft: None, path, len, file_len });
+    }
+    let draft = Draft::create(&path).of(&path)?;
+    let shared = share.map_or(Ok(None), |source| write::share(source, spec, &draft)).of(&path)?;
+    let file_len = match shared {
+        Some(len) => len,
+        None => write::write(layer, spec, packed, &draft, &session.cx()).of(&path)?,
+    };
+    Ok(Made { draft: Some(draft), path, len, file_len })
+}
+
+impl Made {
+    /// Gives the file its name, and says so.
+    fn tell(self, format: OutFormat, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+        let written = self.draft.is_some();
+        if let Some(draft) = self.draft {
+            session.cancel.check().of(&self.path)?;
+            draft.publish().of(&self.path)?;
+        }
+        tell(&Told { path: &self.path, format, len: self.len, file_len: self.file_len, written }, out)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// What is said in the end.
+struct Told<'a> {
+    path: &'a Path,
+    format: OutFormat,
+    len: Len,
+    file_len: Len,
+    written: bool,
+}
+
+fn tell(told: &Told<'_>, out: &mut Output) -> Result<(), Failure> {
+    let stored = told.path.metadata().ok().map(|meta| Len::new(meta.blocks().saturating_mul(512)));
+    let stored = stored.filter(|_| told.written && !is_stdio(told.path));
+    let (name, format) = (show(told.path), make::name_of(told.format));
+    match stored {
+        Some(stored) => {
+            out.report(format!("{name}: a {format} image of {}, {} stored", Human(told.len), Human(stored)))
+        }
+        None if told.written => out.report(format!("{name}: a {format} image of {}", Human(told.len))),
+        None => out.line(format!(
+            "{name}: would be a {format} image of {} in a file of up to {}",
+            Human(told.len),
+            Human(told.file_len)
+        )),
+    }
+    out.document(&json!({
+        "changed": told.written,
+        "dry-run": !told.written,
+        "format": format,
+        "virtual-size": told.len.get(),
+        "file-size": told.file_len.get(),
+        "actual-size": stored.map(Len::get),
+    }))
+}
+
+/// The file of an image that begins with its disk, as it will stay: its blocks can be shared.
+fn sharable<'a>(opened: &'a Opened<'_>, disk: &Container<&dyn ReadAt>) -> Option<BorrowedFd<'a>> {
+    let begins = match disk {
+        Container::Raw(_) => true,
+        Container::Vhd(vhd) => vhd.kind() == container::vhd::Kind::Fixed,
+        _ => false,
+    };
+    opened.image.descriptor().filter(|_| begins && !opened.is_device() && !opened.is_pending())
+}
