@@ -7,10 +7,11 @@
 
 mod file;
 mod named;
+mod target;
 
-pub(crate) use file::ZEROS;
 pub use file::{FileDev, Folder, Owner};
 pub(crate) use named::Named;
+pub use target::Target;
 
 use crate::{ReadAt, Result};
 use ondisk::{Len, Offset, Span};

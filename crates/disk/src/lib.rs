@@ -21,14 +21,13 @@ pub mod lock;
 pub mod mem;
 pub mod overlay;
 mod recover;
-pub mod target;
 pub mod traits;
 pub mod view;
 
 pub use change::{Change, Data, Move, Write};
 pub use coarse::Coarse;
 pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
-pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Owner, Place, Room, Store};
+pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Owner, Place, Room, Store, Target};
 pub use draft::Draft;
 pub use error::{Error, Result};
 pub use extent::{Extent, ExtentKind, ExtentMap};
@@ -36,6 +35,5 @@ pub use image::{CommitOptions, Foreseen, Image, OpenOptions, Outcome, Pending, R
 pub use linear::{Linear, Stripes};
 pub use mem::{MemDev, MemDisk, Sparse};
 pub use overlay::Overlay;
-pub use target::Target;
 pub use traits::{Disk, ReadAt, copy_up, read_record, read_vec, write_record};
 pub use view::{Limited, Slice};

@@ -17,7 +17,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Zeros are written in pieces of this length where the system cannot punch them.
-pub(crate) static ZEROS: [u8; 65536] = [0; 65536];
+pub(super) static ZEROS: [u8; 65536] = [0; 65536];
 
 /// Cached bytes are dropped in pieces of this length: the largest group of pages that the kernel makes.
 const CACHE: u64 = 2 << 20;

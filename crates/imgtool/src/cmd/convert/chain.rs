@@ -30,8 +30,9 @@ pub(super) fn run(
     let made = opened.with_disk(session, out, |top| {
         let mut made: Vec<Made> = Vec::new();
         let mut below: Option<(Spec, &Path)> = None;
-        let parents = opened.parents.iter().map(|parent| &*parent.disk as &dyn Mapped);
-        for (disk, path) in parents.chain([top as &dyn Mapped]).zip(&names) {
+        let parents = opened.parents.iter().map(|parent| -> &dyn Mapped { &*parent.disk });
+        let top: &dyn Mapped = top;
+        for (disk, path) in parents.chain([top]).zip(&names) {
             let layer = if below.is_some() { Layer::own(disk) } else { Layer::flat(disk) };
             let len = make::whole_sectors(disk.len(), out)?;
             let stands =

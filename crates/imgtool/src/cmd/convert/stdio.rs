@@ -70,7 +70,7 @@ pub(super) fn from_stdin(
     }
     let copy = draft.as_fd().try_clone_to_owned().map_err(|error| Failure::io(&path, &error))?;
     let file = FileDev::new(copy.into()).of(&path)?;
-    let disk = Container::open(&file as &dyn ReadAt, Format::Raw, &session.limits).of(&path)?;
+    let disk = Container::open(&file, Format::Raw, &session.limits).of(&path)?;
     make(args, format, &disk, None, session, out)?.tell(format, session, out)
 }
 

@@ -3,9 +3,9 @@
 //! 1. Positions are absolute: there is no cursor, and no order among writers but the one that they keep themselves.
 //! 2. Nothing is durable before [`Target::flush`].
 
-use crate::dev::ZEROS;
-use crate::lock;
-use crate::{Dev, DevKind, Error, FileDev, Folder, ReadAt, Result};
+use super::file::ZEROS;
+use super::{Dev, DevKind, FileDev, Folder};
+use crate::{Error, ReadAt, Result, lock};
 use ondisk::{Len, Offset, Span};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{self, FallocateFlags};
