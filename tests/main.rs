@@ -11,6 +11,7 @@
 )]
 
 mod boot;
+mod chain;
 mod cli;
 mod content;
 mod convert;

@@ -11,6 +11,7 @@ pub mod error;
 pub mod foreign;
 pub mod format;
 pub mod in_place;
+pub mod link;
 mod parallels;
 pub mod probe;
 pub mod qcow2;

@@ -6,6 +6,8 @@
 //! 3. The same holds for the files that hold parts of a disk (VMDK extents, the image of a Parallels bundle).
 //! 4. An interrupted change beside an image is looked through when reading, and refuses writing.
 
+mod chain;
+
 use crate::args::Change;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
@@ -84,7 +86,7 @@ impl Session {
             return Ok(opened);
         }
         opened.with.parts = self.open_parts(path, &parts)?;
-        self.follow(&mut opened, parent)?;
+        self.follow(&mut opened, parent, 0)?;
         Ok(opened)
     }
 
@@ -124,9 +126,9 @@ impl Session {
     /// # Errors
     /// As [`Session::open_reading`], and where it is in use or a change of it was interrupted.
     pub fn open_writing<'p>(&self, path: &'p Path, change: &Change) -> Result<Opened<'p>, Failure> {
-        let mut opened = self.open_alone(path, change)?;
+        let mut opened = self.open_alone(path, change, self.globals.format)?;
         let (wanted, _) = opened.outward(self)?;
-        self.follow(&mut opened, wanted)?;
+        self.follow(&mut opened, wanted, 0)?;
         Ok(opened)
     }
 
@@ -135,7 +137,7 @@ impl Session {
     /// # Errors
     /// As [`Session::open_writing`], and where the image is beyond repair.
     pub fn open_repairing<'p>(&self, path: &'p Path, change: &Change) -> Result<Opened<'p>, Failure> {
-        let mut opened = self.open_alone(path, change)?;
+        let mut opened = self.open_alone(path, change, self.globals.format)?;
         let wanted = match opened.outward(self) {
             Ok((wanted, _)) => wanted,
             Err(_) => {
@@ -145,12 +147,20 @@ impl Session {
                 Container::open(&overlay, opened.format, &self.limits).of(path)?.parent_ref()
             }
         };
-        self.follow(&mut opened, wanted)?;
+        self.follow(&mut opened, wanted, 0)?;
         Ok(opened)
     }
 
     /// Opens an image to change it, without its parents.
-    fn open_alone<'p>(&self, path: &'p Path, change: &Change) -> Result<Opened<'p>, Failure> {
+    ///
+    /// # Errors
+    /// As [`Session::open_writing`], parents aside.
+    pub fn open_alone<'p>(
+        &self,
+        path: &'p Path,
+        change: &Change,
+        told: Option<Format>,
+    ) -> Result<Opened<'p>, Failure> {
         // A dry run opens as the change would: it is refused where the change would be.
         let how = OpenOptions {
             write: true,
@@ -159,7 +169,7 @@ impl Session {
             ..OpenOptions::default()
         };
         let image = Image::open(path, &how).of(path)?;
-        let format = probe::for_writing(&image, name_of(path), self.globals.format).of(path)?;
+        let format = probe::for_writing(&image, name_of(path), told).of(path)?;
         Ok(Opened::new(path, image, format))
     }
 
@@ -175,11 +185,17 @@ impl Session {
         self.confine(&needs, out);
     }
 
-    /// Opens the parents, one below the other, from the one that is `wanted` on.
-    fn follow(&self, child: &mut Opened<'_>, mut wanted: Option<ParentRef>) -> Result<(), Failure> {
+    /// Opens the parents, one below the other, from the one that is `wanted` on. The operator may have named them; the
+    /// first `skip` of these stand higher in the chain.
+    fn follow(
+        &self,
+        child: &mut Opened<'_>,
+        mut wanted: Option<ParentRef>,
+        skip: usize,
+    ) -> Result<(), Failure> {
         let mut seen = vec![child.image.identity()];
         let mut links: Vec<(Image, Format, OpenWith)> = Vec::new();
-        let mut told = self.globals.parent.iter();
+        let mut told = self.globals.parent.iter().skip(skip);
         let mut folder = real_folder(child.path)?;
         while let Some(reference) = wanted {
             if seen.len() > self.limits.chain_depth {

@@ -9,6 +9,7 @@
 //! [`grow`] stages one change of all layers in an overlay over the file and checks what it has made. Nothing here
 //! opens a file: the layers below are reached through `ReadAt`, and a container's parent is handed in.
 
+pub mod chain;
 pub mod check;
 pub mod content;
 pub mod error;

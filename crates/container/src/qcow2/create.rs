@@ -211,7 +211,7 @@ impl Create {
 }
 
 /// The extension that names the format, and the end of the extensions.
-fn backing_format(format: Format) -> Vec<u8> {
+pub(super) fn backing_format(format: Format) -> Vec<u8> {
     let name = format.qemu_name().as_bytes();
     let length = low32(to_u64(name.len()));
     let mut bytes = [extension::BACKING_FORMAT.to_be_bytes(), length.to_be_bytes()].concat();

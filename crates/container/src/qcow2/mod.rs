@@ -25,6 +25,7 @@ mod geom;
 mod grow;
 mod header;
 mod layout;
+pub(crate) mod link;
 mod pack;
 mod read;
 mod refcount;

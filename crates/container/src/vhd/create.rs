@@ -7,7 +7,7 @@ use super::header::{HEADER_LEN, SECTOR, bat_len};
 use super::layout::{self, DynamicHeader, Footer, UNALLOCATED};
 use super::size::{Geometry, LEN_MAX};
 use super::step::{Step, run};
-use super::{EPOCH, Kind, locator};
+use super::{Kind, locator, seconds};
 use crate::{Error, Result};
 use disk::Disk;
 use ondisk::guid::Uuid;
@@ -100,10 +100,6 @@ pub fn plan(spec: &Spec) -> Result<CreatePlan> {
     Ok(CreatePlan { kind, len: spec.len, file_len, steps })
 }
 
-fn seconds(unix: u64) -> u32 {
-    low32(unix.saturating_sub(EPOCH))
-}
-
 fn footer(spec: &Spec, kind: Kind) -> Footer {
     let mut footer = Footer {
         cookie: layout::FOOTER_COOKIE,
@@ -163,15 +159,11 @@ fn name_parent(
     mut at: Offset,
     steps: &mut Vec<Step>,
 ) -> Result<Offset> {
-    let base = parent.name.rsplit('/').next().unwrap_or_default();
-    let units: Vec<u8> = base.encode_utf16().flat_map(u16::to_be_bytes).collect();
-    let field = header.parent_unicode_name.get_mut(..units.len());
-    let too_long = || Error::Usage { what: "the parent's name is too long for a VHD".to_owned() };
-    field.ok_or_else(too_long)?.copy_from_slice(&units);
+    header.parent_unicode_name = locator::name_field(&parent.name)?;
     for ((code, bytes), locator) in locator::encode(&parent.name).into_iter().zip(&mut header.parent_locators)
     {
         let len = to_u64(bytes.len());
-        let space = round_up(len, SECTOR).filter(|&space| space <= 1 << 16).ok_or_else(too_long)?;
+        let space = round_up(len, SECTOR).filter(|&space| space <= 1 << 16).ok_or_else(locator::too_long)?;
         locator.platform_code = code;
         locator.platform_data_space = low32(space).into();
         locator.platform_data_length = low32(len).into();

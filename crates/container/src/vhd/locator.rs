@@ -4,7 +4,7 @@
 //! the threat model (G2).
 
 use super::layout::{DynamicHeader, ParentLocator};
-use crate::{Format, ParentRef};
+use crate::{Error, Format, ParentRef, Result};
 use disk::{ReadAt, read_vec};
 use ondisk::guid::Uuid;
 use ondisk::{Len, Offset, Span};
@@ -73,7 +73,7 @@ fn decode(code: [u8; 4], bytes: &[u8]) -> Option<String> {
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Option<String> {
     let (pairs, _) = bytes.as_chunks::<2>();
     let units = pairs.iter().map(|pair| unit(*pair)).take_while(|&unit| unit != 0);
-    char::decode_utf16(units).collect::<Result<String, _>>().ok().filter(|name| !name.is_empty())
+    char::decode_utf16(units).collect::<std::result::Result<String, _>>().ok().filter(|name| !name.is_empty())
 }
 
 /// A Windows path with the separators of everybody else, and without a drive's letter.
@@ -111,6 +111,20 @@ fn unescape(text: &str) -> String {
         }
     }
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+/// The header's field for a parent with that relative name: the last part of it.
+pub fn name_field(name: &str) -> Result<[u8; 512]> {
+    let base = name.rsplit('/').next().unwrap_or_default();
+    let units: Vec<u8> = base.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let mut field = [0; 512];
+    field.get_mut(..units.len()).ok_or_else(too_long)?.copy_from_slice(&units);
+    Ok(field)
+}
+
+/// A name that no VHD can hold.
+pub fn too_long() -> Error {
+    Error::Usage { what: "the parent's name is too long for a VHD".to_owned() }
 }
 
 /// The data of a new image's locators for a parent with that relative name: code and bytes.

@@ -13,6 +13,7 @@ pub mod check;
 pub mod create;
 pub(crate) mod fill;
 pub mod grow;
+pub(crate) mod link;
 pub(crate) mod repair;
 pub mod size;
 
@@ -251,6 +252,15 @@ impl<D: ReadAt> Vhd<D> {
                 Some("resume and shut down the machine, or discard its saved state"),
             ));
         }
+        self.require_twins()?;
+        match self.sparse().map(|sparse| &sparse.batmap) {
+            Some(Batmap::Bad { at, why }) => Err(Error::corrupt("VHD batmap", *at, why.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses where one of the footers is not the other.
+    fn require_twins(&self) -> Result<()> {
         let twins = [
             (&self.footers.end_state, self.footers.end.start(), "VHD footer"),
             (&self.footers.copy_state, Offset::ZERO, "VHD footer copy"),
@@ -262,15 +272,17 @@ impl<D: ReadAt> Vhd<D> {
                 Twin::Bad(why) => return Err(Error::corrupt(structure, at, why.clone())),
             }
         }
-        match self.sparse().map(|sparse| &sparse.batmap) {
-            Some(Batmap::Bad { at, why }) => Err(Error::corrupt("VHD batmap", *at, why.clone())),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
 /// 2000-01-01T00:00:00Z in seconds since 1970.
 const EPOCH: u64 = 946_684_800;
+
+/// Seconds since 2000 of seconds since 1970.
+fn seconds(unix: u64) -> u32 {
+    ondisk::num::low32(unix.saturating_sub(EPOCH))
+}
 
 fn not_a_child() -> Error {
     Error::Usage { what: "the VHD has no parent".to_owned() }

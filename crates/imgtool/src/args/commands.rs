@@ -35,6 +35,9 @@ pub enum Command {
     Convert(Convert),
     /// Tell how large the result of a conversion would be
     Measure(Measure),
+    /// Show and change chains of images that stand on each other
+    #[command(subcommand)]
+    Chain(super::Chain),
     /// Look into the filesystem of an image
     #[command(subcommand)]
     Fs(Fs),

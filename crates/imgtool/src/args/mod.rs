@@ -10,12 +10,14 @@
 //! 2. Man pages and completions are generated from [`command`].
 //! 3. No option is accepted that does nothing.
 
+mod chain;
 mod check;
 mod commands;
 mod convert;
 mod globals;
 mod sparsify;
 
+pub use chain::{Chain, ChainList, Coalesce, Flatten, Rebase, Snapshot};
 pub use check::Check;
 pub use commands::{
     Cat, Change, Command, Compare, CopyOut, Create, Digest, EntryType, Find, Fs, Grow, Info, Ls, Map,

@@ -132,7 +132,7 @@ fn stands(args: &Create, format: OutFormat, base: Option<&Base>) -> Result<Stand
 }
 
 /// The way from the folder of `child` to `base`.
-fn relative(child: &Path, base: &Path) -> Result<String, Failure> {
+pub(super) fn relative(child: &Path, base: &Path) -> Result<String, Failure> {
     let real = |path: &Path| std::fs::canonicalize(path).map_err(|error| Failure::io(path, &error));
     let (folder, base) = (real(folder_of(child))?, real(base)?);
     let way = way(&folder, &base);

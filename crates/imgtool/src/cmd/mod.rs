@@ -3,6 +3,7 @@
 //! A command opens what it was told to work on, confines itself ([`Session::confine`]), asks the library for a
 //! plan or a finding, and says what came of it.
 
+mod chain;
 mod check;
 mod compare;
 mod convert;
@@ -42,6 +43,7 @@ pub fn run(command: &Command, session: &Session, out: &mut Output) -> Result<Exi
         Command::Sparsify(args) => sparsify::run(args, session, out),
         Command::Convert(args) => convert::run(args, session, out),
         Command::Measure(args) => measure::run(args, session, out),
+        Command::Chain(args) => chain::run(args, session, out),
         Command::Fs(args) => fs::run(args, session, out),
     }
 }

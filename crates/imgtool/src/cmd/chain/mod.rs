@@ -1,0 +1,164 @@
+//! `chain …`: images that stand on each other.
+//!
+//! 1. What an image reads as never changes, neither in between nor after a crash, but where the operator says
+//!    `--content-may-change`.
+//! 2. Data go in batches, each a commit of its own. Repeating an interrupted command continues it.
+//! 3. Everything that may be refused is refused before the first batch.
+
+mod coalesce;
+mod flatten;
+mod list;
+mod rebase;
+mod snapshot;
+
+use crate::args::{self, Chain};
+use crate::cmd::commit;
+use crate::cmd::create::relative;
+use crate::cmd::make::plain;
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of, show};
+use crate::open::Opened;
+use crate::output::Output;
+use container::link::Link;
+use container::{Container, Facts, Format};
+use disk::ReadAt;
+use ondisk::guid::Uuid;
+use ondisk::size::Human;
+use ondisk::{Len, Offset};
+use serde_json::json;
+use stack::chain::{Batch, Part};
+use std::path::Path;
+
+/// Bytes of one batch: its journal may be as long.
+const BATCH: Len = Len::mib(64);
+
+/// Runs one of them.
+///
+/// # Errors
+/// Where it did not do what it was asked.
+pub fn run(command: &Chain, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    match command {
+        Chain::List(args) => list::run(args, session, out),
+        Chain::Snapshot(args) => snapshot::run(args, session, out),
+        Chain::Coalesce(args) => coalesce::run(args, session, out),
+        Chain::Flatten(args) => flatten::run(args, session, out),
+        Chain::Rebase(args) => rebase::run(args, session, out),
+    }
+}
+
+/// What was carried, or would be.
+#[derive(Default)]
+struct Carried {
+    bytes: Len,
+    commits: u64,
+    fresh: Len,
+    home: Len,
+}
+
+impl Carried {
+    fn note(&mut self, change: &disk::Change) {
+        let sum = |a: Len, b: Len| Len::new(a.get().saturating_add(b.get()));
+        self.commits = self.commits.saturating_add(u64::from(!change.is_empty()));
+        self.fresh = sum(self.fresh, change.fresh_len());
+        self.home = sum(self.home, change.home_len());
+    }
+}
+
+/// Stages and commits batch after batch.
+fn carry(
+    target: &mut Opened<'_>,
+    how: &args::Change,
+    session: &Session,
+    mut stage: impl FnMut(&Opened<'_>, Part) -> Result<Batch, Failure>,
+) -> Result<Carried, Failure> {
+    let memory = session.change_cx().limits.memory;
+    // Of what is taken back in one piece there is one piece.
+    let room = if how.undo.is_some() { memory } else { BATCH };
+    let room = room.min(Len::new(memory.get() / 4));
+    let mut carried = Carried::default();
+    let mut next = Some(Offset::ZERO);
+    while let Some(from) = next {
+        let batch = stage(target, Part { from, room, check: how.check })?;
+        if batch.next.is_some() && how.undo.is_some() {
+            let why = format!("more than {} change, which one undo file cannot take back", Human(room));
+            return Err(Failure::new(Exit::Refused, "refused", format!("{}: {why}", show(target.path)))
+                .with_help("leave --undo away, and copy the image first where it must be kept"));
+        }
+        commit(&mut target.image, target.path, &batch.change, how, session)?;
+        carried.bytes = Len::new(carried.bytes.get().saturating_add(batch.carried.get()));
+        carried.note(&batch.change);
+        next = batch.next;
+    }
+    Ok(carried)
+}
+
+/// What one has to know of an image to link to it.
+#[derive(Clone, Copy)]
+struct Who {
+    len: Len,
+    id: Option<Uuid>,
+    /// Seconds since 1970.
+    timestamp: u64,
+}
+
+impl Who {
+    fn of<D: ReadAt>(disk: &Container<D>) -> Self {
+        let timestamp = match disk.facts() {
+            Facts::Vhd(facts) => facts.timestamp,
+            _ => 0,
+        };
+        Self { len: disk.len(), id: disk.uuid(), timestamp }
+    }
+}
+
+/// How `child` names `parent`.
+fn link_to(parent: &Opened<'_>, who: Who, child: &Opened<'_>) -> Result<Link, Failure> {
+    let name = relative(child.path, parent.path)?;
+    // In a VHD a colon is a letter like others.
+    let name = if child.format == Format::Vhd { name } else { plain(name) };
+    Ok(Link { name, format: parent.format, id: who.id, timestamp: who.timestamp })
+}
+
+/// Whether two names mean the same file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (std::fs::canonicalize(a), std::fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+fn refused(path: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Refused, "refused", format!("{}: {why}", show(path)))
+}
+
+/// Says what was done, in sentences and in a document.
+fn tell(
+    steps: &[String],
+    carried: &Carried,
+    changed: bool,
+    session: &Session,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let dry_run = session.globals.dry_run;
+    for step in steps {
+        if dry_run { out.line(format!("would: {step}")) } else { out.report(step) }
+    }
+    if !changed {
+        out.report("nothing to do");
+    }
+    out.document(&json!({
+        "changed": changed && !dry_run,
+        "dry-run": dry_run,
+        "steps": steps,
+        "carried-bytes": carried.bytes.get(),
+        "commits": carried.commits,
+        "fresh-bytes": carried.fresh.get(),
+        "home-bytes": carried.home.get(),
+    }))
+}
+
+/// The container of an opened image, with its parents.
+fn container<'o>(opened: &'o Opened<'_>, session: &Session) -> Result<Container<&'o dyn ReadAt>, Failure> {
+    let file: &dyn ReadAt = &opened.image;
+    opened.source(file).open(file, &session.cx()).of(opened.path)
+}

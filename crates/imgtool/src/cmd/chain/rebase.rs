@@ -1,0 +1,81 @@
+//! `chain rebase IMAGE NEW-PARENT`: another parent under the image.
+//!
+//! What the image gets from its old parents and the new one does not have is written into the image first, so that it
+//! reads as before. With `--content-may-change` only the name is written: for a parent that was moved or copied.
+
+use super::{Carried, Who, carry, container, link_to, refused, same_file, tell};
+use crate::args::Rebase;
+use crate::cmd::commit;
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of, show};
+use crate::open::Opened;
+use crate::output::Output;
+use container::link::Link;
+use container::{Container, Format};
+use disk::ReadAt;
+use ondisk::size::Human;
+use stack::chain::{self, Take, Then, refuse_snapshots};
+
+/// Runs it.
+///
+/// # Errors
+/// Where the image may not be changed, or cannot stand on that parent; the image reads as before then.
+pub(super) fn run(args: &Rebase, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let mut opened = if args.content_may_change {
+        session.open_alone(&args.image, &args.change, session.globals.format)?
+    } else {
+        session.open_writing(&args.image, &args.change)?
+    };
+    let (new, _) = session.open_member(&args.new_parent, args.format_parent, None)?;
+    let format = new.format;
+    drop(new);
+    let new = session.open_reading(&args.new_parent, Some(format))?;
+    if std::iter::once(new.path)
+        .chain(new.chain.iter().map(AsRef::as_ref))
+        .any(|one| same_file(one, opened.path))
+    {
+        return Err(refused(&args.new_parent, format!("stands on {} itself", show(&args.image))));
+    }
+    session.confine_change(&args.image, &args.change, out);
+    let who = Who::of(&container(&new, session)?);
+    let link = link_to(&new, who, &opened)?;
+    let disk_len = Container::open(&opened.image, opened.format, &session.limits).of(&args.image)?.len();
+    if opened.format == Format::Vhd && who.len > disk_len {
+        let why = format!("has {} bytes, its child would have only {disk_len}", who.len);
+        return Err(refused(&args.new_parent, why));
+    }
+    // What cannot be named is refused before anything is written.
+    let cx = session.change_cx();
+    let only_link = chain::relink(&opened.source(&opened.image), &link, &cx).of(&args.image)?;
+    let (carried, mut steps) = if args.content_may_change {
+        let mut carried = Carried::default();
+        carried.note(&only_link);
+        commit(&mut opened.image, &args.image, &only_link, &args.change, session)?;
+        (carried, Vec::new())
+    } else {
+        safely(&mut opened, &new, &link, args, session)?
+    };
+    steps.push(format!("the parent of {} is {}", show(&args.image), show(&args.new_parent)));
+    tell(&steps, &carried, carried.commits > 0, session, out)?;
+    Ok(Exit::Done)
+}
+
+/// Writes what differs into the image, and the name with the last of it.
+fn safely(
+    opened: &mut Opened<'_>,
+    new: &Opened<'_>,
+    link: &Link,
+    args: &Rebase,
+    session: &Session,
+) -> Result<(Carried, Vec<String>), Failure> {
+    refuse_snapshots(&container(opened, session)?).of(&args.image)?;
+    let under = container(new, session)?;
+    let cx = session.change_cx();
+    let carried = carry(opened, &args.change, session, |opened, part| {
+        let source = opened.source(&opened.image);
+        chain::carry(&source, &source, Take::Missing(&under), Then::On(link), part, &cx).of(opened.path)
+    })?;
+    let bytes = Human(carried.bytes);
+    let step = format!("{bytes} that the new parent does not have are written into {}", show(&args.image));
+    Ok((carried, vec![step]))
+}

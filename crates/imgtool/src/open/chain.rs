@@ -1,0 +1,122 @@
+//! Opening the images of a chain one by one: to change a parent, and to find who else stands on it.
+
+use super::{Opened, chain, name_of, real_folder, refuse_pending};
+use crate::args::Change;
+use crate::cx::Session;
+use crate::exit::{Failure, Of};
+use container::{Container, Format, ParentRef, probe};
+use disk::{Identity, Image, OpenOptions};
+use ondisk::guid::Uuid;
+use std::path::{Path, PathBuf};
+
+/// In folders with more files than this nobody looks for children.
+const FILES_MAX: usize = 100_000;
+
+impl Session {
+    /// Opens an image without its parents: what it is, and which parent it names. With `change`, nobody else uses it.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, only its bytes say what it is, or a change of it was interrupted.
+    pub fn open_member<'p>(
+        &self,
+        path: &'p Path,
+        told: Option<Format>,
+        change: Option<&Change>,
+    ) -> Result<(Opened<'p>, Option<ParentRef>), Failure> {
+        let how = OpenOptions {
+            write: change.is_some(),
+            force: change.is_some_and(|change| change.force),
+            ..OpenOptions::default()
+        };
+        let image = Image::open(path, &how).of(path)?;
+        refuse_pending(&image, path, self)?;
+        let format = probe::certain(&image, name_of(path), told).of(path)?;
+        let opened = Opened::new(path, image, format);
+        let (wanted, _) = opened.outward(self)?;
+        Ok((opened, wanted))
+    }
+
+    /// Where the parent that `child` names lies; `nth` counts from the image that the operator named.
+    ///
+    /// # Errors
+    /// Where it is not to be found by the rules.
+    pub fn parent_of(&self, child: &Path, wanted: &ParentRef, nth: usize) -> Result<PathBuf, Failure> {
+        match self.globals.parent.get(nth) {
+            Some(path) => Ok(path.clone()),
+            None => self.find_parent(child, &real_folder(child)?, wanted),
+        }
+    }
+
+    /// Opens the parent of the image that the operator named, to change it, with parents of its own below it.
+    ///
+    /// # Errors
+    /// As [`Session::open_writing`].
+    pub fn open_parent_writing<'p>(
+        &self,
+        path: &'p Path,
+        told: Option<Format>,
+        change: &Change,
+    ) -> Result<Opened<'p>, Failure> {
+        let mut opened = self.open_alone(path, change, told)?;
+        let (wanted, _) = opened.outward(self)?;
+        self.follow(&mut opened, wanted, 1)?;
+        Ok(opened)
+    }
+
+    /// The images beside `parent` and in the folders of `--parent-dir` that stand on it, in the order of their names.
+    ///
+    /// # Errors
+    /// Where a folder cannot be read, or has too many files to look at.
+    pub fn children_of(&self, parent: &Opened<'_>, id: Option<Uuid>) -> Result<Vec<PathBuf>, Failure> {
+        let mut folders = vec![real_folder(parent.path)?];
+        folders.extend(self.globals.parent_dir.iter().filter_map(|dir| std::fs::canonicalize(dir).ok()));
+        folders.sort();
+        folders.dedup();
+        let mut found = Vec::new();
+        let mut looked_at = 0_usize;
+        for folder in folders {
+            let entries = std::fs::read_dir(&folder).map_err(|error| Failure::io(&folder, &error))?;
+            for entry in entries {
+                let path = entry.map_err(|error| Failure::io(&folder, &error))?.path();
+                looked_at = looked_at.saturating_add(1);
+                if looked_at > FILES_MAX {
+                    let why = format!("lies among more than {FILES_MAX} files, which may be its children");
+                    return Err(chain(parent.path, why));
+                }
+                if path.is_file() && self.stands_on(&path, parent.image.identity(), id)? {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Whether the image in a file names that parent. What is no image of ours names nobody.
+    fn stands_on(&self, path: &Path, parent: Identity, id: Option<Uuid>) -> Result<bool, Failure> {
+        let named = name_of(path).and_then(Format::of_name);
+        let image = match Image::open(path, &OpenOptions::default()) {
+            Ok(image) => image,
+            // Who cannot be asked may be a child.
+            Err(error) if matches!(named, Some(Format::Vhd | Format::Qcow2)) => {
+                return Err(Failure::of(path, &error));
+            }
+            Err(_) => return Ok(false),
+        };
+        if image.identity() == parent {
+            return Ok(false);
+        }
+        let Ok(probed) = probe::probe(&image, name_of(path)) else { return Ok(false) };
+        if !matches!(probed.format, Format::Vhd | Format::Qcow2) {
+            return Ok(false);
+        }
+        let Ok(container) = Container::open(&image, probed.format, &self.limits) else { return Ok(false) };
+        let Some(wanted) = container.parent_ref() else { return Ok(false) };
+        Ok(match self.find_parent(path, &real_folder(path)?, &wanted) {
+            Ok(found) => {
+                Image::open(&found, &OpenOptions::default()).is_ok_and(|image| image.identity() == parent)
+            }
+            Err(_) => wanted.id.is_some() && wanted.id == id,
+        })
+    }
+}
