@@ -24,6 +24,7 @@ mod groups;
 mod grow;
 mod hidden;
 mod hostile;
+mod in_place;
 mod in_use;
 mod kit;
 mod layouts;

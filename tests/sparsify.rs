@@ -449,6 +449,32 @@ fn refusals() {
     refused(3, &qcow2, "sparsify @");
 }
 
+/// A copy without what is free; the image stays as it is.
+#[test]
+fn to_a_new_file() {
+    let disk = Disk::new("ext4-1k");
+    let least = least(&disk.expected, disk.dir.path());
+    for kind in [KINDS[0], KINDS[3], KINDS[5]] {
+        let image = contain(&disk.raw, kind, disk.dir.path());
+        let before = seen(&image);
+        for (ending, format) in [("raw", "raw"), ("qcow2", "qcow2"), ("vhd", "vpc")] {
+            let to = disk.path(&format!("new.{ending}"));
+            ends(0, &image, &format!("sparsify @ {} -n", to.display()));
+            assert!(!to.exists(), "{kind:?} {ending}");
+            ends(0, &image, &format!("sparsify @ {}", to.display()));
+            disk.assert_content(&to, format, false);
+            judge(&to, format);
+            let now = allocated(&to);
+            assert!(now <= least + (least >> 5) + (1 << 20), "{kind:?} {ending}: {now} for {least}");
+            ends(3, &image, &format!("sparsify @ {}", to.display()));
+            ends(2, &image, &format!("sparsify @ {} --undo u", disk.path("other").display()));
+            std::fs::remove_file(to).unwrap();
+        }
+        assert_eq!(seen(&image), before, "{kind:?}");
+        std::fs::remove_file(image).unwrap();
+    }
+}
+
 /// Killed at any call that writes: what is left is whole, and repeated it comes to the same.
 #[test]
 fn killed_at_every_call() {

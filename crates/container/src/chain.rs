@@ -21,6 +21,12 @@ pub trait Mapped: ReadAt {
     fn status(&self, range: Span) -> Result<Vec<BlockStatus>>;
 }
 
+impl<T: Mapped + ?Sized> Mapped for &T {
+    fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
+        (**self).status(range)
+    }
+}
+
 impl<T: Mapped + Send + ?Sized> Mapped for Arc<T> {
     fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
         (**self).status(range)

@@ -9,7 +9,7 @@
 mod emit;
 
 use crate::traits::{bounded, within};
-use crate::{Budget, Disk, Error, ExtentKind, ExtentMap, Limits, ReadAt, Result};
+use crate::{Budget, Change, Data, Disk, Error, ExtentKind, ExtentMap, Limits, ReadAt, Result};
 use ondisk::num::{round_down, round_up, to_usize};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::BTreeMap;
@@ -63,6 +63,27 @@ impl<'b> Overlay<'b> {
     /// As [`Overlay::new`], with bytes of `beside` to be shown.
     pub(crate) fn with_beside(base: &'b dyn ReadAt, beside: &'b dyn ReadAt, limits: &Limits) -> Self {
         Self { beside: Some(beside), ..Self::new(base, limits) }
+    }
+
+    /// What a change makes of `base`.
+    ///
+    /// # Errors
+    /// Where the change does not fit the base, or its bytes not into the memory allowed.
+    pub fn after(base: &'b dyn ReadAt, change: &Change, limits: &Limits) -> Result<Self> {
+        let mut overlay = Self::new(base, limits);
+        overlay.resize(change.old_len.max(change.new_len))?;
+        for one in change.moves.iter().chain(&change.carried) {
+            within(one.target(), overlay.len)?;
+            overlay.stage_run(one.target(), Run::Copy(one.from.start()))?;
+        }
+        for write in change.fresh.iter().chain(&change.home) {
+            match &write.data {
+                Data::Bytes(bytes) => overlay.write_at(write.at, bytes)?,
+                Data::Zero(_) => overlay.zero(write.span())?,
+            }
+        }
+        overlay.resize(change.new_len)?;
+        Ok(overlay)
     }
 
     /// Stages for `span` what lies beside the base from `at` on, without loading it.

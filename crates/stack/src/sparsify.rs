@@ -16,7 +16,7 @@ use crate::layout::{VolumeId, discover};
 use crate::source::Source;
 use crate::{Error, Result, check};
 use container::sparsify::Compacted;
-use container::{Container, Severity};
+use container::{BlockStatus, Container, Mapped, Severity};
 use disk::{Change, Coarse, Cx, Disk, ExtentKind, ExtentMap, Overlay, ReadAt};
 use ondisk::{Len, Offset, Span};
 
@@ -234,5 +234,27 @@ impl<D: ReadAt> ReadAt for Hollow<'_, D> {
             map.push(Span::between(at, extent.span.end()).unwrap_or_default(), extent.kind);
         }
         Ok(map)
+    }
+}
+
+impl<D: Mapped> Mapped for Hollow<'_, D> {
+    fn status(&self, range: Span) -> container::Result<Vec<BlockStatus>> {
+        let mut list = Vec::new();
+        for run in self.disk.status(range)? {
+            let mut at = run.span.start();
+            let part = |from: Offset, to: Offset| {
+                let ahead = from.since(run.span.start()).unwrap_or_default();
+                let offset = run.offset.and_then(|offset| offset.checked_add(ahead));
+                BlockStatus { span: Span::between(from, to).unwrap_or_default(), offset, ..run }
+            };
+            for free in self.free.intersect(run.span) {
+                list.push(part(at, free.start()));
+                list.push(BlockStatus { span: free, zero: true, data: false, offset: None, ..run });
+                at = free.end();
+            }
+            list.push(part(at, run.span.end()));
+        }
+        list.retain(|run| !run.span.is_empty());
+        Ok(list)
     }
 }

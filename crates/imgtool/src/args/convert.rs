@@ -1,6 +1,7 @@
 //! What is told about new images: `convert`, `create`, `measure`.
 
-use super::commands::OutFormat;
+use super::commands::{Change, OutFormat};
+use clap::builder::ArgPredicate;
 use clap::{ValueEnum, ValueHint};
 use ondisk::Len;
 use ondisk::size::{BadSize, parse_len};
@@ -49,8 +50,16 @@ pub struct Convert {
     #[arg(value_hint = ValueHint::FilePath)]
     pub src: PathBuf,
     /// The image to be made, or a block device to be overwritten; - is standard output, raw
-    #[arg(value_hint = ValueHint::FilePath)]
+    #[arg(
+        value_hint = ValueHint::FilePath,
+        required = false,
+        required_unless_present = "in_place",
+        default_value_if("in_place", ArgPredicate::IsPresent, ".")
+    )]
     pub dst: PathBuf,
+    /// Write only tables around the data of SRC, which becomes the image: raw, fixed VHD and qcow2
+    #[arg(long, requires = "output_format", conflicts_with_all = ["dst", "keep_chain", "compress"])]
+    pub in_place: bool,
     /// Its format: raw, vhd, vhd-fixed, qcow2 [default: by the name's ending, else raw]
     #[arg(short = 'O', long = "output-format", value_name = "FORMAT", hide_possible_values = true)]
     pub output_format: Option<OutFormat>,
@@ -64,6 +73,9 @@ pub struct Convert {
     /// Compress the clusters: zstd, deflate
     #[arg(long, value_name = "HOW", hide_possible_values = true)]
     pub compress: Option<Compress>,
+    /// How to change it, with `--in-place`.
+    #[command(flatten)]
+    pub change: Change,
 }
 
 /// `measure SRC`
@@ -93,6 +105,11 @@ impl Convert {
     /// Whether standard output carries the disk.
     pub(super) fn streams(&self) -> bool {
         self.dst == Path::new("-")
+    }
+
+    /// Whether an option is there that means nothing.
+    pub(super) fn contradicts(&self) -> bool {
+        !self.in_place && self.change != Change::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! `convert SRC DST`: the content of an image in a new one.
+//! `convert SRC DST`: the content of an image in a new one; `convert SRC --in-place` around the same bytes.
 //!
 //! 1. Nothing is overwritten but a device that the operator has confirmed. A file gets its name when it is whole.
 //! 2. A chain is followed; it is flattened, or with `--keep-chain` each of its images becomes one.
@@ -6,6 +6,7 @@
 
 mod chain;
 mod device;
+mod in_place;
 mod stdio;
 
 use super::make::{self, Stands};
@@ -38,6 +39,9 @@ pub fn run(args: &Convert, session: &Session, out: &mut Output) -> Result<Exit, 
         return stdio::to_stdout(args, session, out);
     }
     let format = make::format(args.output_format, &args.dst)?;
+    if args.in_place {
+        return in_place::run(args, format, session, out);
+    }
     if args.dst.metadata().is_ok_and(|meta| meta.file_type().is_block_device()) {
         return device::run(args, format, session, out);
     }
@@ -61,7 +65,7 @@ fn is_stdio(path: &Path) -> bool {
 }
 
 /// An image that is whole and has no name yet; none where nothing shall be written.
-struct Made {
+pub(super) struct Made {
     draft: Option<Draft>,
     path: PathBuf,
     len: Len,
@@ -83,7 +87,7 @@ fn make(
 }
 
 /// As `make`, for any layer and description.
-fn fill(
+pub(super) fn fill(
     path: &Path,
     layer: Layer<'_>,
     spec: &Spec,
@@ -110,7 +114,12 @@ fn fill(
 
 impl Made {
     /// Gives the file its name, and says so.
-    fn tell(self, format: OutFormat, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    pub(super) fn tell(
+        self,
+        format: OutFormat,
+        session: &Session,
+        out: &mut Output,
+    ) -> Result<Exit, Failure> {
         let written = self.draft.is_some();
         if let Some(draft) = self.draft {
             session.cancel.check().of(&self.path)?;

@@ -1,7 +1,10 @@
-//! `sparsify IMAGE`: what the guest does not need is given back to this machine, in place.
+//! `sparsify IMAGE`: what the guest does not need is given back to this machine, in place; with OUT, it is left out of a
+//! new image.
 //!
 //! 1. Several steps, each of which leaves a whole image: tables let go, holes are punched, what lies last moves down.
 //! 2. What only becomes a hole takes no journal. With `--undo` all of it does, as one change that can be taken back.
+
+mod copy;
 
 use crate::args::Sparsify;
 use crate::cmd::commit;
@@ -29,6 +32,9 @@ const WINDOW: Len = Len::gib(1);
 /// # Errors
 /// Where the image may not be changed, or the system fails; the image is whole then, or `recover` makes it whole.
 pub fn run(args: &Sparsify, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    if let Some(to) = &args.out {
+        return copy::run(args, to, session, out);
+    }
     let mut opened = session.open_writing(&args.image, &args.change)?;
     session.confine_change(&args.image, &args.change, out);
     refuse_device(&opened)?;
@@ -87,7 +93,8 @@ fn refuse_device(opened: &Opened<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     let what = format!("{}: a device has no holes to be given back", show(opened.path));
-    Err(Failure::new(Exit::Refused, "refused", what))
+    Err(Failure::new(Exit::Refused, "refused", what)
+        .with_help("make a new image: imgtool sparsify IMAGE OUT"))
 }
 
 fn survey(opened: &Opened<'_>, args: &Sparsify, session: &Session) -> Result<Free, Failure> {
