@@ -76,7 +76,8 @@ fn plan(
     refuse_bare(&disk, opened, &spec)?;
     let change = in_place::plan(&disk, &spec, &cx.limits).of(&args.src)?;
     let staged = Overlay::after(file, &change, &cx.limits).of(&args.src)?;
-    let result = Container::open(&staged as &dyn ReadAt, spec.format(), &cx.limits).of(&args.src)?;
+    let staged: &dyn ReadAt = &staged;
+    let result = Container::open(staged, spec.format(), &cx.limits).of(&args.src)?;
     let findings = result.check().of(&args.src)?;
     if let Some(damage) = findings.iter().find(|finding| finding.severity == Severity::Damage) {
         let why = format!("the staged result is wrong and was thrown away: {}", damage.text);

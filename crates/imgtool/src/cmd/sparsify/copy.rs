@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use container::write::Layer;
-use container::{Container, Mapped};
+use container::Container;
 use disk::ReadAt;
 use disk::draft::refuse_existing;
 use stack::free::{Free, find};
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Sparsify, to: &Path, session: &Session, out: &mut Outpu
         for note in &free.notes {
             out.warn(note);
         }
-        let hollow = Hollow { disk: disk as &dyn Mapped, free: &free.map };
+        let hollow = Hollow { disk, free: &free.map };
         let len = make::whole_sectors(disk.len(), out)?;
         let layout = (crate::args::Layout::default(), None);
         let spec = make::spec(format, len, layout, Stands::Alone, session)?;
