@@ -134,6 +134,24 @@ fn every_changing_command_refuses_them_by_name() {
     assert!(!new.exists());
 }
 
+#[test]
+fn each_is_converted_to_what_can_be_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = raw(dir.path());
+    for (i, (name, format, options)) in MADE.into_iter().enumerate() {
+        let image = dir.path().join(name);
+        qemu_convert(&raw, "raw", &image, format, options);
+        let (ending, theirs) = [("qcow2", "qcow2"), ("vhd", "vpc"), ("raw", "raw")][i % 3];
+        let new = dir.path().join(format!("new-{i}.{ending}"));
+        ends(0, &image, &format!("convert @ {}", text(&new)));
+        if ending != "vhd" {
+            run("qemu-img", ["compare", "-f", format, "-F", theirs, text(&image), text(&new)]);
+        }
+        ends(0, &new, &format!("compare @ {}", text(&raw)));
+        ends(0, &new, "grow @ +64M --disk-only");
+    }
+}
+
 /// Beyond 2 GiB an image is several files; beyond 4 GiB the BAT of a VHDX has entries for bitmaps.
 #[test]
 fn large_and_sparse() {
@@ -278,7 +296,7 @@ fn a_disk_of_an_export_is_chosen_by_name() {
     // A chunk that is not what its checksum says.
     let file = File::options().write(true).open(&image).unwrap();
     // Not where a partition table or a filesystem would be looked for.
-    let at = document(&image, "map @ --disk data")[1]["offset"].as_u64().unwrap();
+    let at = document(&image, "map @ --disk data")[2]["offset"].as_u64().unwrap();
     file.write_all_at(b"damage", at + 777).unwrap();
     let out = on(&image, "digest @ --disk data");
     assert_told(&out, 4, &image, "damaged");

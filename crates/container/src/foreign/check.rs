@@ -3,11 +3,15 @@
 use super::{Foreign, Run, What};
 use crate::{Error, Findings, Result};
 use disk::{Budget, Limits, ReadAt};
+use ondisk::size::Human;
 use ondisk::{Len, Offset, Severity, Span, SpanSet};
 use std::collections::BTreeMap;
 
 /// What one more separate range costs.
 const RANGE: Len = Len::new(64);
+
+/// Who has found so much damage looks no further: a table of garbage has millions of bad entries.
+const ENOUGH: u64 = 1000;
 
 /// Which bytes of which file belong to somebody.
 pub(crate) struct Owners {
@@ -57,6 +61,12 @@ impl<D: ReadAt> Foreign<D> {
         self.body.check(&files, &mut owners, &mut findings)?;
         let mut rest = Span::whole(self.body.len());
         while !rest.is_empty() {
+            if findings.count(Severity::Damage) > ENOUGH {
+                let text =
+                    format!("so much is damaged that {} of the disk were not looked at", Human(rest.len()));
+                findings.push(Severity::Note, None, text);
+                break;
+            }
             let end = match self.body.run(&files, rest) {
                 Ok(run) => {
                     self.check_run(run, &mut owners, &mut findings)?;
