@@ -127,30 +127,29 @@ fn merge(
         }
         _ => Ok(()),
     };
+    let mut grown = Carried::default();
     if this.len > who.len {
         let (change, says) = chain::grow(&parent.source(&parent.image), this.len, &cx).of(parent.path)?;
         spared(&change)?;
         steps.extend(says);
+        grown.note(&change);
         if session.globals.dry_run {
             // What follows goes to places that only the growing makes.
-            let mut carried = Carried::default();
-            carried.note(&change);
-            return Ok(carried);
+            return Ok(grown);
         }
         commit(&mut parent.image, parent.path, &change, &args.change, session)?;
     }
-    let carried = carry(parent, &args.change, session, |parent, part| {
+    let mut carried = carry(parent, &args.change, session, |parent, part| {
         let (target, source) = (parent.source(&parent.image), child.source(&child.image));
         let batch = chain::carry(&target, &source, Take::Own, Then::Nothing, part, &cx).of(parent.path)?;
         spared(&batch.change)?;
         Ok(batch)
     })?;
-    steps.push(format!(
-        "{} of {} are merged into {}",
-        Human(carried.bytes),
-        show(child.path),
-        show(parent.path)
-    ));
+    if carried.commits > 0 {
+        let (bytes, from, to) = (Human(carried.bytes), show(child.path), show(parent.path));
+        steps.push(format!("{bytes} of {from} are merged into {to}"));
+    }
+    carried.commits = carried.commits.saturating_add(grown.commits);
     Ok(carried)
 }
 

@@ -75,7 +75,9 @@ fn safely(
         let source = opened.source(&opened.image);
         chain::carry(&source, &source, Take::Missing(&under), Then::On(link), part, &cx).of(opened.path)
     })?;
-    let bytes = Human(carried.bytes);
-    let step = format!("{bytes} that the new parent does not have are written into {}", show(&args.image));
-    Ok((carried, vec![step]))
+    let written = (!carried.bytes.is_zero()).then(|| {
+        let bytes = Human(carried.bytes);
+        format!("{bytes} that the new parent does not have are written into {}", show(&args.image))
+    });
+    Ok((carried, written.into_iter().collect()))
 }
