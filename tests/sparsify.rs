@@ -263,6 +263,56 @@ fn over_a_backing_file() {
     }
 }
 
+/// A child gives back only what nothing of its parent would take the place of.
+#[test]
+fn differencing_images() {
+    let disk = Disk::new("ext4-1k");
+    let parent = disk.path("parent.vhd");
+    qemu_convert(&disk.raw, "raw", &parent, "vpc", &["force_size=on"]);
+    let child = disk.path("child.vhd");
+    ends(0, &child, &format!("create @ --backing {}", parent.display()));
+    write_noise(&child, &parent, &disk.free);
+    let [before, after, masked, want] = ["before", "after", "masked", "want"].map(|name| disk.path(name));
+    ends(0, &child, &format!("convert @ {} -O raw", before.display()));
+    let taken = (allocated(&child), seen(&parent));
+    let told = document(&child, "sparsify @ --check");
+    assert_eq!(told["changed"], true, "{told}");
+    assert!(allocated(&child) < taken.0, "{told}");
+    assert_eq!(seen(&parent), taken.1);
+    ends(0, &child, "check @");
+    ends(0, &child, &format!("convert @ {} -O raw", after.display()));
+    hollow(&after, &disk.free, &masked);
+    hollow(&before, &disk.free, &want);
+    assert_equal(&masked, &want, "what is in use");
+    let (at, _) = Scheme::Gpt.span(&after);
+    assert_clean(&after, at);
+    assert_eq!(document(&child, "sparsify @")["changed"], false);
+}
+
+/// Writes into what is free on the disk of a child.
+fn write_noise(child: &Path, parent: &Path, free: &SpanSet) {
+    use disk::Disk as _;
+    let limits = disk::Limits::default();
+    let open = |path: &Path, write: bool| {
+        disk::Image::open(path, &disk::OpenOptions { write, ..disk::OpenOptions::default() }).unwrap()
+    };
+    let mut image = open(child, true);
+    let below = container::Container::open(open(parent, false), container::Format::Vhd, &limits).unwrap();
+    let id = below.uuid();
+    let mut overlay = disk::Overlay::new(&image, &limits);
+    let mut vhd = container::Container::open(&mut overlay, container::Format::Vhd, &limits).unwrap();
+    vhd.set_parent(Box::new(below), id).unwrap();
+    for span in free.iter() {
+        let len = span.len().to_usize().min(1 << 20);
+        vhd.write_at(span.start(), &noise(span.start().get(), len)).unwrap();
+    }
+    drop(vhd);
+    let change = overlay.into_change().unwrap();
+    let cancel = disk::Cancel::new();
+    let cx = disk::Cx { progress: &disk::Quiet, cancel: &cancel, limits, now: 1_800_000_000 };
+    image.commit(&change, &disk::CommitOptions::default(), &cx).unwrap();
+}
+
 /// Extents that nobody has, and filesystems in volumes of several runs.
 #[test]
 fn volume_groups() {
