@@ -50,6 +50,8 @@ pub fn replay(files: &Files<'_>, header: &Header, limits: &Limits) -> Result<Opt
     if !files.holds(Place::own(at), len)? {
         return Err(bad(format!("{len} bytes from there do not lie in the file of {} bytes", files.len(0)?)));
     }
+    // The log, an entry of it, what that entry does, and what all of them do.
+    limits.budget("replaying the log of a VHDX").take(Len::new(len.get().saturating_mul(4)))?;
     let mut bytes = limits.buffer("the log of a VHDX", len)?;
     files.read(Place::own(at), &mut bytes)?;
     let log = Log { bytes, header: *header };

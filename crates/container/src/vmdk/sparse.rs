@@ -22,6 +22,8 @@ const GRAIN: &str = "VMDK grain";
 const SECTOR: u64 = 512;
 /// Sectors of the largest grain: 64 MiB.
 const GRAIN_MAX: u64 = 1 << 17;
+/// The same of one that is compressed, and is therefore held in memory by every thread: 4 MiB.
+const PACKED_MAX: u64 = 1 << 13;
 /// Entries of a table of ESX's.
 const COWD_ENTRIES: u64 = 4096;
 /// So many sectors of a stream may lie behind its footer.
@@ -80,6 +82,9 @@ impl Sparse {
         if compressed && header.compress_algorithm.get() != DEFLATE {
             let what = format!("VMDK compression {} is not supported", header.compress_algorithm);
             return Err(Error::unsupported(what));
+        }
+        if compressed && header.grain_size.get() > PACKED_MAX {
+            return Err(bad(format!("it has compressed grains of {} sectors", header.grain_size)));
         }
         let per_table = u64::from(header.num_gtes_per_gt.get());
         if !per_table.is_power_of_two() || per_table > COWD_ENTRIES {

@@ -54,7 +54,7 @@ pub fn write(layer: Layer<'_>, create: &Create, packed: bool, target: &Target, c
 /// VHD. Yields the length of the file; `None` where the format of the image or the file system does not allow it.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn share(source: BorrowedFd<'_>, create: &Create, target: &Target) -> Result<Option<Len>> {
     let (disk, rest) = match create {
         Create::Raw(len) => (*len, None),

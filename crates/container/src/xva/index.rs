@@ -16,7 +16,7 @@ use ondisk::{Len, Offset, Span};
 
 const CHUNK: &str = "XVA chunk";
 /// Chunks have 1 MiB; none may have more than this.
-const CHUNK_MAX: u64 = 16 << 20;
+const CHUNK_MAX: u64 = 4 << 20;
 
 /// A piece of the disk.
 #[derive(Clone, Copy, Debug)]

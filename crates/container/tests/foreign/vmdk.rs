@@ -72,6 +72,8 @@ fn streams_that_were_cut_off_or_damaged_are_refused() {
         let told = complaint(&patched(&image, at, bytes), Format::Vmdk);
         assert!(told.contains(part), "{at}: {told}");
     }
+    let large = patched(&image, image.len() - 1024 + 20, &[0, 0x40]);
+    assert!(complaint(&large, Format::Vmdk).contains("compressed grains of 16384 sectors"));
     // A grain that unpacks to more than a grain.
     let bomb = deflate(&vec![0; 64 << 20]);
     let mut exploding = image.clone();
