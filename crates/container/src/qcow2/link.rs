@@ -8,7 +8,7 @@ use super::file;
 use super::header::{self, Header};
 use super::layout::{self, autoclear, extension};
 use crate::link::Link;
-use crate::{Error, Result};
+use crate::{Error, Format, Result};
 use disk::{Disk, Limits};
 use ondisk::Offset;
 use ondisk::num::{low32, to_u64, to_usize};
@@ -28,6 +28,9 @@ pub fn relink(file: &mut dyn Disk, link: Option<&Link>, limits: &Limits) -> Resu
     };
     if link.is_some_and(|link| link.name.len() > NAME_MAX) {
         return Err(Error::Usage { what: "the name of a backing file has at most 1023 bytes".to_owned() });
+    }
+    if link.is_some_and(|link| link.format == Format::Xva) {
+        return Err(Error::refused("QEMU cannot read an archive of XenServer as a backing file", None));
     }
     let record: layout::Header = file::record(&*file, Offset::ZERO)?;
     let length = match header.version {

@@ -72,7 +72,7 @@ fn all_refcounts_lost() {
                 ("many tables", &|b| b[56..60].fill(0xff)),
             ];
             // Each edit meets some of the kinds, and each kind some of the edits.
-            for (name, edit) in edits.iter().skip(number % 3).step_by(3) {
+            for (name, edit) in edits.iter().skip(number % 5).step_by(5) {
                 let mut bytes = sound.clone();
                 edit(&mut bytes);
                 let (says, after) = mended(&bytes).unwrap();
@@ -124,7 +124,7 @@ fn mutations_are_mended_or_left() {
             }
             let sound = std::fs::read(&image).unwrap();
             let tables = table_sectors(&sound);
-            for _ in 0..40 {
+            for _ in 0..20 {
                 let mut bytes = sound.clone();
                 for _ in 0..=random.below(3) {
                     let sector = tables[random.below(tables.len() as u64) as usize];
@@ -149,7 +149,7 @@ fn mutations_are_mended_or_left() {
             }
         }
     }
-    assert!(healed > 20 && left > 20, "{healed} mended, {left} left");
+    assert!(healed > 10 && left > 10, "{healed} mended, {left} left");
 }
 
 #[test]
