@@ -38,7 +38,7 @@ fn sizes_places_and_formats() {
         (2, "grow @ 10"),
         (2, "grow @"),
         (2, "grow @ +1G --frobnicate"),
-        (2, "grow @ +1G -f vmdk"),
+        (2, "grow @ +1G -f dmg"),
         (2, "grow @ +10%FREE"),
         (2, "grow @ +1000000000000G"),
         (3, "grow @ 20M"),
