@@ -11,7 +11,7 @@ mod target;
 
 pub use file::{FileDev, Folder, Owner};
 pub(crate) use named::Named;
-pub use target::Target;
+pub use target::{PAGE, Target};
 
 use crate::{ReadAt, Result};
 use ondisk::{Len, Offset, Span};

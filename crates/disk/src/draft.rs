@@ -36,7 +36,7 @@ impl Draft {
         let mut draft = name.clone();
         draft.push(DRAFT_SUFFIX);
         let target = match folder.create_new(&draft) {
-            Ok(file) => Target::new(file),
+            Ok(file) => Target::twice(file, folder.open_direct(&draft)),
             Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
                 let what = format!(
                     "{draft:?} beside it exists already: somebody makes it, or has left it unfinished"

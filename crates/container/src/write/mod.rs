@@ -69,6 +69,7 @@ pub fn share(source: BorrowedFd<'_>, create: &Create, target: &Target) -> Result
     target.set_len(disk)?;
     let Some((puts, len)) = rest else { return Ok(Some(disk)) };
     engine::write_last(puts, target)?;
+    target.set_len(len)?;
     Ok(Some(len))
 }
 

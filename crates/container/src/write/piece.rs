@@ -1,6 +1,7 @@
 //! A piece of the disk in memory, and where it is not zero.
 
 use crate::Result;
+use disk::dev::PAGE;
 use disk::{Limits, ReadAt};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
@@ -21,15 +22,21 @@ pub(crate) struct Piece {
     pub span: Span,
     /// What the source has there.
     pub parts: Vec<Part>,
+    /// Begins before the piece, which lies where a page does.
     bytes: Vec<u8>,
+    start: usize,
+    len: usize,
     runs: Vec<Range<usize>>,
 }
 
 impl Piece {
     /// Room for one of that length.
     pub fn new(len: Len, limits: &Limits) -> disk::Result<Self> {
-        let bytes = limits.buffer("a piece of the disk", len)?;
-        Ok(Self { span: Span::default(), parts: Vec::new(), bytes, runs: Vec::new() })
+        let spare = Len::new(to_u64(PAGE));
+        let bytes = limits.buffer("a piece of the disk", len.checked_add(spare).unwrap_or(len))?;
+        let start = bytes.as_ptr().align_offset(PAGE).min(PAGE);
+        let len = len.to_usize();
+        Ok(Self { span: Span::default(), parts: Vec::new(), bytes, start, len, runs: Vec::new() })
     }
 
     /// Reads another one, and finds its zeros.
@@ -37,17 +44,17 @@ impl Piece {
         self.span = span;
         self.parts = parts;
         self.runs.clear();
+        let piece = self.bytes.get_mut(self.start..self.start.saturating_add(self.len)).unwrap_or_default();
         let mut zeroed = 0;
         for part in self.parts.iter().filter(|part| !part.zero) {
             let range = range_in(part.span, span.start());
-            if let Some(gap) = self.bytes.get_mut(zeroed..range.start) {
+            if let Some(gap) = piece.get_mut(zeroed..range.start) {
                 gap.fill(0);
             }
             zeroed = range.end;
-            let into = self.bytes.get_mut(range).unwrap_or_default();
-            disk.read_at(part.span.start(), into)?;
+            disk.read_at(part.span.start(), piece.get_mut(range).unwrap_or_default())?;
         }
-        self.bytes.get_mut(zeroed..).unwrap_or_default().fill(0);
+        piece.get_mut(zeroed..).unwrap_or_default().fill(0);
         self.find_runs(granule.to_usize());
         Ok(())
     }
@@ -59,9 +66,9 @@ impl Piece {
             let range = range_in(part.span, self.span.start());
             let first =
                 range.start.checked_div(granule).unwrap_or_default().saturating_mul(granule).max(known);
-            let end = range.end.checked_next_multiple_of(granule).unwrap_or(range.end).min(self.bytes.len());
+            let end = range.end.checked_next_multiple_of(granule).unwrap_or(range.end).min(self.len);
             known = end;
-            for run in runs(&self.bytes, first..end, granule) {
+            for run in runs(self.bytes(0..self.len), first..end, granule) {
                 match self.runs.last_mut() {
                     Some(last) if last.end == run.start => last.end = run.end,
                     _ => self.runs.push(run),
@@ -72,7 +79,8 @@ impl Piece {
 
     /// Its bytes.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        self.bytes.get(range).unwrap_or_default()
+        let piece = self.bytes.get(self.start..self.start.saturating_add(self.len)).unwrap_or_default();
+        piece.get(range).unwrap_or_default()
     }
 
     /// Where it is not zero, in order: whole granules.

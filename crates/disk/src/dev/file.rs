@@ -340,6 +340,12 @@ impl Folder {
         self.make(name, Mode::from_raw_mode(0o666))
     }
 
+    /// Opens a file of ours for writing past the cache, where the file system can do that.
+    pub(crate) fn open_direct(&self, name: &OsStr) -> Option<File> {
+        let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        fs::openat(&self.dir, name, flags, Mode::empty()).map(File::from).ok()
+    }
+
     fn make(&self, name: &OsStr, mode: Mode) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(&self.dir, name, flags, mode).map(File::from);
