@@ -141,7 +141,14 @@ pub fn stage_whole(source: &Source<'_>, free: &Coarse, cx: &Cx<'_>) -> Result<Wh
     let mut overlay = Overlay::new(source.file, &cx.limits);
     let dropped = source.open(&mut overlay, cx)?.drop_free(free, u64::MAX)?;
     let before = discard_spare(source, &mut overlay, free, cx)?;
-    let Compacted { moved, .. } = source.open(Referred(&mut overlay), cx)?.compact(Len::new(u64::MAX))?;
+    let mut moved = Len::ZERO;
+    loop {
+        let turn = source.open(Referred(&mut overlay), cx)?.compact(Len::new(u64::MAX))?;
+        moved = moved.checked_add(turn.moved).unwrap_or(moved);
+        if !turn.more {
+            break;
+        }
+    }
     // What has moved may lie where more of it can become a hole.
     let behind = if moved.is_zero() { Len::ZERO } else { discard_spare(source, &mut overlay, free, cx)? };
     let given = before.checked_add(behind).unwrap_or(before);

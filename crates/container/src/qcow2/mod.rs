@@ -15,6 +15,7 @@
 mod around;
 mod cache;
 mod check;
+mod compact;
 mod count;
 mod create;
 mod entry;

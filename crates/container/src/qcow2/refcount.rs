@@ -53,6 +53,11 @@ impl Refcounts {
         Span::new(self.table_at, Len::new(to_u64(self.blocks.len()).saturating_mul(8))).unwrap_or_default()
     }
 
+    /// The table is at `at` from now on.
+    pub const fn set_table(&mut self, at: Offset) {
+        self.table_at = at;
+    }
+
     const fn per_block(&self) -> u64 {
         (self.geo.bytes() << 3).wrapping_shr(self.order)
     }
@@ -158,7 +163,8 @@ impl Refcounts {
         owed.into_iter().try_for_each(|(host, value)| self.put(file, host, value))
     }
 
-    fn set_block(&mut self, file: &mut (impl Disk + ?Sized), index: usize, block: Host) -> Result<()> {
+    /// The block of that index is at `block` from now on.
+    pub fn set_block(&mut self, file: &mut (impl Disk + ?Sized), index: usize, block: Host) -> Result<()> {
         let word = self.geo.host_at(block).get();
         if let Some(entry) = self.blocks.get_mut(index) {
             *entry = word;
