@@ -11,7 +11,7 @@
 use disk::draft::DRAFT_SUFFIX;
 use disk::{Change, Data, Draft, Error, Write};
 use ondisk::{Len, Offset, Span};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 #[test]
@@ -53,25 +53,4 @@ fn nothing_is_overwritten() {
     assert_eq!(fs::read(&path).unwrap(), b"somebody else's");
     assert!(matches!(Draft::create(&path), Err(Error::Refused { .. })));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the draft is gone");
-}
-
-#[test]
-fn copies_within_the_system() {
-    let folder = tempfile::tempdir().unwrap();
-    let old = folder.path().join("old");
-    let bytes: Vec<u8> = (0..3_000_001_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
-    fs::write(&old, &bytes).unwrap();
-    let source = File::open(&old).unwrap();
-    let draft = Draft::create(&folder.path().join("new")).unwrap();
-    let from = Span::new(Offset::new(1000), Len::new(2_500_000)).unwrap();
-    draft.copy_from(&source, from, Offset::new(77)).unwrap();
-    let mut copy = vec![0; 2_500_000];
-    draft.read_at(Offset::new(77), &mut copy).unwrap();
-    assert!(copy == bytes[1000..2_501_000]);
-    let beyond = Span::new(Offset::new(3_000_000), Len::new(2)).unwrap();
-    assert!(draft.copy_from(&source, beyond, Offset::ZERO).is_err());
-    if draft.clone_of(&source).unwrap() {
-        draft.publish().unwrap();
-        assert!(fs::read(folder.path().join("new")).unwrap() == bytes);
-    }
 }

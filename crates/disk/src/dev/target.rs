@@ -118,15 +118,6 @@ impl Target {
         );
     }
 
-    /// Fills `buf` with what lies at `at`.
-    ///
-    /// # Errors
-    /// Where that is not all there, or the system fails.
-    pub fn read_at(&self, at: Offset, buf: &mut [u8]) -> Result<()> {
-        let span = Span::new(at, Len::of(buf)).unwrap_or_default();
-        self.file.read_exact_at(buf, at.get()).map_err(|source| Error::Io { op: "read", span, source })
-    }
-
     /// Gives a file that length; new bytes read as zero and take no space. A device stays as it is.
     ///
     /// # Errors
@@ -167,21 +158,6 @@ impl Target {
         }
     }
 
-    /// Reserves the space of `span`, so that writing it cannot fail for lack of space. Where the system cannot reserve,
-    /// does nothing.
-    ///
-    /// # Errors
-    /// Where there is not enough space.
-    pub fn reserve(&self, span: Span) -> Result<()> {
-        if span.is_empty() {
-            return Ok(());
-        }
-        match fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, span.start().get(), span.len().get()) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => Ok(()),
-            Err(errno) => Err(sys("reserve", span, errno)),
-        }
-    }
-
     /// Becomes what `source` is, length and holes included, without copying a byte: both share their blocks until one
     /// of them is written. Yields whether the file system can do that; where it cannot, nothing has happened.
     ///
@@ -197,61 +173,6 @@ impl Target {
             Err(Errno::IO | Errno::NOSPC | Errno::DQUOT) => Err(sys("clone", Span::default(), Errno::IO)),
             Err(_) => Ok(false),
         }
-    }
-
-    /// Copies `from` of `source` to `to` within the system: some file systems share the blocks, those of other hosts
-    /// copy where they lie. What the system cannot copy goes through memory.
-    ///
-    /// # Errors
-    /// Where the source ends before, or the system fails.
-    pub fn copy_from(&self, source: impl AsFd, from: Span, to: Offset) -> Result<()> {
-        if let Some((file, length)) = &self.direct {
-            lengthen(file, length, to.checked_add(from.len()).unwrap_or(to));
-        }
-        let mut rest = from;
-        let mut at = to;
-        while !rest.is_empty() {
-            let (mut read, mut write) = (rest.start().get(), at.get());
-            let copied = fs::copy_file_range(
-                &source,
-                Some(&mut read),
-                &self.file,
-                Some(&mut write),
-                rest.len().to_usize(),
-            );
-            let copied = match copied {
-                Ok(0) => return Err(sys("copy", rest, Errno::IO)),
-                Ok(copied) => Len::new(ondisk::num::to_u64(copied)),
-                Err(Errno::NOSPC) => return Err(sys("copy", rest, Errno::NOSPC)),
-                Err(Errno::INTR) => continue,
-                Err(_) => return self.carry(source.as_fd(), rest, at),
-            };
-            let next = rest.start().checked_add(copied).and_then(|start| Span::between(start, rest.end()));
-            rest = next.unwrap_or_default();
-            at = at.checked_add(copied).unwrap_or(at);
-        }
-        Ok(())
-    }
-
-    /// As [`Target::copy_from`], through memory.
-    fn carry(&self, source: BorrowedFd<'_>, from: Span, to: Offset) -> Result<()> {
-        let mut buf = vec![0; from.len().min(CARRY).to_usize()];
-        for part in from.chunks(CARRY) {
-            let piece = buf.get_mut(..part.len().to_usize()).unwrap_or_default();
-            let mut done = 0_usize;
-            while let Some(rest) = piece.get_mut(done..).filter(|rest| !rest.is_empty()) {
-                let at = part.start().get().saturating_add(ondisk::num::to_u64(done));
-                match rustix::io::pread(source, rest, at) {
-                    Ok(0) => return Err(sys("read", part, Errno::IO)),
-                    Ok(more) => done = done.saturating_add(more),
-                    Err(Errno::INTR) => {}
-                    Err(errno) => return Err(sys("read", part, errno)),
-                }
-            }
-            let ahead = part.start().since(from.start()).unwrap_or_default();
-            self.write_at(to.checked_add(ahead).unwrap_or(to), piece)?;
-        }
-        Ok(())
     }
 
     /// Makes everything durable.
@@ -276,9 +197,6 @@ pub const PAGE: usize = 4096;
 const DIRECT: Len = Len::kib(64);
 /// So much longer than needed a file is made at a time.
 const AHEAD: Len = Len::mib(64);
-
-/// What cannot be copied within the system goes through memory in pieces of this length.
-const CARRY: Len = Len::mib(1);
 
 /// Makes a file longer before it is written: the system lets several write at once only within its length.
 fn lengthen(file: &File, length: &Mutex<Length>, end: Offset) {
