@@ -1,28 +1,20 @@
 //! The virtual disk: its map, its digest, comparing and creating, as qemu-img has them.
 
-use crate::kit::{code, imgtool, json};
+use crate::kit::{code, imgtool, json, noisy, text};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use testkit::images::noise;
 use testkit::oracle::{assert_qemu_check, qemu_convert};
 use testkit::tool;
 
 const LEN: u64 = 96 << 20;
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
 /// A raw disk with data, holes and written zeros.
 fn raw(dir: &Path) -> PathBuf {
-    let path = dir.join("disk.raw");
-    let file = File::create(&path).unwrap();
-    file.set_len(LEN).unwrap();
-    for (at, len) in [(0, 5000), (3 << 20, 1 << 20), ((40 << 20) + 512, 70_000), (LEN - 4096, 4096)] {
-        file.write_all_at(&noise(at, len), at).unwrap();
-    }
+    let places = [(0, 5000), (3 << 20, 1 << 20), ((40 << 20) + 512, 70_000), (LEN - 4096, 4096)];
+    let path = noisy(dir, LEN, &places);
+    let file = File::options().write(true).open(&path).unwrap();
     file.write_all_at(&vec![0; 1 << 20], 60 << 20).unwrap();
     path
 }

@@ -1,6 +1,6 @@
 //! `convert`: the same disk in every format, as the tools of others see it.
 
-use crate::kit::{code, imgtool, json};
+use crate::kit::{code, imgtool, json, noisy, text};
 use crate::memory::peak;
 use ondisk::SectorSize;
 use std::fs::{self, File};
@@ -32,18 +32,11 @@ const TARGETS: &[(&str, &str)] = &[
     ("-O qcow2 --compress zstd --cluster-size 2M --extended-l2", "qcow2"),
 ];
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
 /// Data that compresses and data that does not, holes, written zeros, and bytes at the very end.
 fn raw(dir: &Path) -> PathBuf {
-    let path = dir.join("disk.raw");
-    let file = File::create(&path).unwrap();
-    file.set_len(LEN).unwrap();
-    for (at, len) in [(0, 5000), (3 << 20, 1 << 20), ((9 << 20) + 512, 70_000), (LEN - 512, 512)] {
-        file.write_all_at(&noise(at, len), at).unwrap();
-    }
+    let places = [(0, 5000), (3 << 20, 1 << 20), ((9 << 20) + 512, 70_000), (LEN - 512, 512)];
+    let path = noisy(dir, LEN, &places);
+    let file = File::options().write(true).open(&path).unwrap();
     file.write_all_at(&b"all work and no play ".repeat(60_000), (13 << 20) + 77).unwrap();
     file.write_all_at(&vec![0; 1 << 20], 17 << 20).unwrap();
     path

@@ -11,25 +11,15 @@ use testkit::oracle::qemu_convert;
 use testkit::tool::{copy_sparse, output, run, said};
 use testkit::xva;
 
-use crate::kit::{IMGTOOL, assert_told, document, ends, on, seen, words};
+use crate::kit::{IMGTOOL, assert_told, document, ends, noisy, on, seen, text, words};
 
 /// Where the data are, and how much.
 const DATA: [(u64, usize); 4] =
     [(0, 5000), (3 << 20, 1 << 20), ((40 << 20) + 512, 70_000), (LEN - 4096, 4096)];
 const LEN: u64 = 96 << 20;
 
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
 fn raw(dir: &Path) -> PathBuf {
-    let path = dir.join("disk.raw");
-    let file = File::create(&path).unwrap();
-    file.set_len(LEN).unwrap();
-    for (at, len) in DATA {
-        file.write_all_at(&noise(at, len), at).unwrap();
-    }
-    path
+    noisy(dir, LEN, &DATA)
 }
 
 /// Name, format and options of qemu's.

@@ -1,6 +1,6 @@
 //! Files out of a guest are those that the kernel, GNU tar and debugfs see.
 
-use crate::kit::{code, imgtool, json};
+use crate::kit::{code, imgtool, json, text};
 use ondisk::Offset;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -19,10 +19,6 @@ fn image(dir: &Path, name: &str, fill: Fill) -> PathBuf {
     let flavor = flavor(name);
     make(flavor, flavor.usual_len(), fill, &image);
     image
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// What `copy-out` leaves of a tree: files, folders and links with permissions and times, as the caller's own.

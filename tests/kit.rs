@@ -1,13 +1,14 @@
 //! Running the program, and seeing whether it has touched a file.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use testkit::images::noise;
 use testkit::tool::said;
 
 pub const IMGTOOL: &str = env!("CARGO_BIN_EXE_imgtool");
@@ -100,6 +101,22 @@ pub fn seen(path: &Path) -> Seen {
     let mut hasher = blake3::Hasher::new();
     std::io::copy(&mut std::fs::File::open(path).unwrap(), &mut hasher).unwrap();
     Seen { digest: hasher.finalize(), len: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()) }
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A raw disk of `len` bytes with noise in some places, (position, length) each.
+pub fn noisy(dir: &Path, len: u64, places: &[(u64, usize)]) -> PathBuf {
+    let path = dir.join("disk.raw");
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(len).unwrap();
+    for &(at, len) in places {
+        file.write_all_at(&noise(at, len), at).unwrap();
+    }
+    path
 }
 
 /// Names of the files beside an image, itself included.

@@ -1,7 +1,7 @@
 //! Boot loaders through `info` and `grow`: what was installed by its own program is shown, is the same after a grow, and a
 //! grow that would break it is refused.
 
-use crate::kit::{code, imgtool, json};
+use crate::kit::{code, imgtool, json, text};
 use ondisk::{Len, Offset};
 use serde_json::{Value, json};
 use std::fs::{create_dir_all, write};
@@ -18,10 +18,6 @@ const SWAP_BEHIND: &str =
 const GPT: &str =
     "label: gpt\nstart=2048,size=2048,type=21686148-6449-6E6F-744E-656564454649\nstart=4096,type=L\n";
 const BASE: [&str; 5] = ["biosdisk", "part_msdos", "part_gpt", "ext2", "search_fs_uuid"];
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// A disk with a filesystem of 60 MiB.
 fn disk(dir: &Path, script: &str, start: Offset, flavor: &str) -> (PathBuf, (Offset, Len)) {

@@ -9,6 +9,7 @@ pub mod num;
 pub mod size;
 pub mod span;
 pub mod sum;
+pub mod tar;
 pub mod text;
 pub mod unit;
 

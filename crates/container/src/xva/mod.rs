@@ -9,7 +9,6 @@
 //! 3. Every chunk that has a checksum is verified when it is read.
 
 mod index;
-mod layout;
 mod ova;
 mod tar;
 

@@ -1,9 +1,9 @@
 //! A tar archive, member by member. Nothing is unpacked, and no name means anything outside.
 
-use super::layout::{Header, number};
 use crate::foreign::{Files, Place, record};
 use crate::{Error, Result};
 use ondisk::num::round_up;
+use ondisk::tar::{Header, number};
 use ondisk::{Len, Offset, Span};
 
 const HEADER: &str = "tar header";
@@ -55,7 +55,7 @@ impl<'a> Members<'a> {
             }
             let next = round_up(size, BLOCK).and_then(|size| start.checked_add(Len::new(size)));
             self.at = next.ok_or_else(|| bad("it is too long"))?;
-            if matches!(header.kind, b'0' | 0) {
+            if matches!(header.typeflag, b'0' | 0) {
                 return Ok(Some(Member { name: name(&header), data }));
             }
         }

@@ -12,10 +12,8 @@
 //! 2. A sparse file begins with its map (version 1.0 of GNU tar's format): the number of data spans, then offset and
 //!    length of each, as decimal lines up to a whole block; then the data.
 
-mod layout;
-
-use layout::Header;
 use ondisk::num::{round_up, to_u64, to_usize};
+use ondisk::tar::Header;
 use ondisk::{Len, Span};
 use zerocopy::{FromZeros, IntoBytes};
 

@@ -5,8 +5,10 @@
 use core::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+/// The header of a member.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
+#[expect(missing_docs, reason = "the names are those of POSIX")]
 pub struct Header {
     pub name: [u8; 100],
     pub mode: [u8; 8],
@@ -14,37 +16,42 @@ pub struct Header {
     pub gid: [u8; 8],
     pub size: [u8; 12],
     pub mtime: [u8; 12],
-    pub checksum: [u8; 8],
-    pub kind: u8,
-    pub link_name: [u8; 100],
+    pub chksum: [u8; 8],
+    pub typeflag: u8,
+    pub linkname: [u8; 100],
     pub magic: [u8; 6],
     pub version: [u8; 2],
-    pub user: [u8; 32],
-    pub group: [u8; 32],
-    pub device: [[u8; 8]; 2],
+    pub uname: [u8; 32],
+    pub gname: [u8; 32],
+    pub devmajor: [u8; 8],
+    pub devminor: [u8; 8],
     pub prefix: [u8; 155],
-    pub pad: [u8; 12],
+    pub padding: [u8; 12],
 }
 
 const _: () = {
     assert!(size_of::<Header>() == 512);
     assert!(offset_of!(Header, size) == 124);
-    assert!(offset_of!(Header, checksum) == 148);
-    assert!(offset_of!(Header, kind) == 156);
+    assert!(offset_of!(Header, chksum) == 148);
+    assert!(offset_of!(Header, typeflag) == 156);
+    assert!(offset_of!(Header, linkname) == 157);
     assert!(offset_of!(Header, magic) == 257);
+    assert!(offset_of!(Header, devmajor) == 329);
     assert!(offset_of!(Header, prefix) == 345);
 };
 
 impl Header {
     /// Whether the sum of all bytes is what the header says, its own field counted as blanks.
+    #[must_use]
     pub fn is_whole(&self) -> bool {
         let sum = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, &byte| sum.saturating_add(byte.into()));
-        let all = sum(self.as_bytes()).saturating_sub(sum(&self.checksum)).saturating_add(8 * 32);
-        number(&self.checksum) == Some(all)
+        let all = sum(self.as_bytes()).saturating_sub(sum(&self.chksum)).saturating_add(8 * 32);
+        number(&self.chksum) == Some(all)
     }
 }
 
 /// A number in a field; `None` where it is none, or larger than 2^63.
+#[must_use]
 pub fn number(field: &[u8]) -> Option<u64> {
     let (&first, rest) = field.split_first()?;
     if first & 0x80 != 0 {
