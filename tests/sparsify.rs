@@ -126,6 +126,16 @@ impl Disk {
         self.dir.path().join(name)
     }
 
+    /// A sparse qcow2 image whose filesystem is clean and has the files that it had.
+    fn assert_files(&self, image: &Path) {
+        let raw = self.path("now.raw");
+        content(image, "qcow2", &raw);
+        let (at, len) = Scheme::Gpt.span(&raw);
+        assert_clean(&raw, at);
+        let manifest = |raw: &Path| Manifest::of(Mount::read_only_at(raw, at, len).path());
+        manifest(&self.raw).assert_same(&manifest(&raw));
+    }
+
     /// What is in use is as before. What is free reads as zero; where blocks lie askew in their file it may be as before
     /// at the ends of each run.
     fn assert_content(&self, image: &Path, format: &str, askew: bool) {
@@ -223,12 +233,7 @@ fn compressed_clusters() {
     assert!(allocated(&image) < before);
     judge(&image, "qcow2");
     // Clusters that are free in part stay compressed: only whole ones have gone.
-    let raw = disk.path("now.raw");
-    content(&image, "qcow2", &raw);
-    let (at, len) = Scheme::Gpt.span(&raw);
-    assert_clean(&raw, at);
-    let manifest = |raw: &Path| Manifest::of(Mount::read_only_at(raw, at, len).path());
-    manifest(&disk.raw).assert_same(&manifest(&raw));
+    disk.assert_files(&image);
 }
 
 /// What a snapshot has stays.
@@ -275,12 +280,7 @@ fn over_a_backing_file() {
         ends(0, &image, "sparsify @");
         assert!(allocated(&image) < before);
         judge(&image, "qcow2");
-        let raw = disk.path("now.raw");
-        content(&image, "qcow2", &raw);
-        let (at, len) = Scheme::Gpt.span(&raw);
-        assert_clean(&raw, at);
-        let manifest = |raw: &Path| Manifest::of(Mount::read_only_at(raw, at, len).path());
-        manifest(&disk.raw).assert_same(&manifest(&raw));
+        disk.assert_files(&image);
         std::fs::remove_file(image).unwrap();
     }
 }

@@ -256,7 +256,7 @@ impl<D: ReadAt> Qcow2<D> {
     }
 
     /// A piece of a table, unless nothing is stored there: a sparse file can be large and full of empty tables.
-    pub(super) fn table_piece(&self, piece: Span) -> Result<Option<Vec<u8>>> {
+    fn table_piece(&self, piece: Span) -> Result<Option<Vec<u8>>> {
         let there = piece.intersect(Span::whole(self.file.len())).unwrap_or_default();
         if there.is_empty() || self.file.extents(there)?.all_zero() {
             return Ok(None);
@@ -344,6 +344,18 @@ impl<D: ReadAt> Qcow2<D> {
     }
 
     fn check_copied_in(&self, scan: &mut Scan, table: Span) -> Result<()> {
+        let len = Len::new(self.header.geo.entry_bytes());
+        self.each_stored(table, |at, word, host| {
+            if (word & COPIED != 0) != scan.counts.is_single(host) {
+                let place = Span::new(at, len).unwrap_or_default();
+                scan.account(place, format!("the copied bit of the L2 entry at {at} is wrong"));
+            }
+        })
+    }
+
+    /// Calls `each` with the place and the word of every entry of an L2 table that has a cluster of its own, and with
+    /// that cluster.
+    pub(super) fn each_stored(&self, table: Span, mut each: impl FnMut(Offset, u64, Host)) -> Result<()> {
         let geo = self.header.geo;
         for piece in table.chunks(PIECE) {
             let Some(bytes) = self.table_piece(piece)? else { continue };
@@ -351,12 +363,9 @@ impl<D: ReadAt> Qcow2<D> {
             for index in 0..entries {
                 let raw = cache::raw_at(&bytes, index, geo);
                 let Ok(Entry::Plain(plain)) = raw.decode(geo, self.header.version) else { continue };
-                let exclusive = plain.host.is_some_and(|host| scan.counts.is_single(geo.host_of(host)));
-                if (raw.word & COPIED != 0) != exclusive && plain.host.is_some() {
-                    let at = piece.start().get().saturating_add(index.saturating_mul(geo.entry_bytes()));
-                    let place = Span::new(Offset::new(at), Len::new(geo.entry_bytes())).unwrap_or_default();
-                    scan.account(place, format!("the copied bit of the L2 entry at {at} is wrong"));
-                }
+                let Some(host) = plain.host else { continue };
+                let at = piece.start().get().saturating_add(index.saturating_mul(geo.entry_bytes()));
+                each(Offset::new(at), raw.word, geo.host_of(host));
             }
         }
         Ok(())

@@ -8,18 +8,14 @@
 
 use super::check::Scan;
 use super::count::Kind;
-use super::entry::Entry;
 use super::header::{self, Header};
 use super::layout::{COPIED, OFFSET_MASK, autoclear, incompatible};
 use super::refcount::Refcounts;
-use super::{Qcow2, cache, store};
+use super::{Qcow2, store};
 use crate::{Result, Severity};
 use disk::{Disk, Limits, ReadAt};
-use ondisk::num::to_u64;
 use ondisk::{Len, Offset, Span};
 
-/// Tables are read in pieces of at most so many bytes.
-const PIECE: Len = Len::kib(64);
 /// Setting refcounts may take clusters, which have refcounts.
 const ROUNDS_MAX: usize = 4;
 
@@ -126,22 +122,14 @@ impl<D: Disk> Qcow2<D> {
     }
 
     fn mend_copied_in(&mut self, scan: &Scan, table: Span) -> Result<()> {
-        let geo = self.header.geo;
-        for piece in table.chunks(PIECE) {
-            let Some(bytes) = self.table_piece(piece)? else { continue };
-            let entries = to_u64(bytes.len()).checked_div(geo.entry_bytes()).unwrap_or_default();
-            for index in 0..entries {
-                let raw = cache::raw_at(&bytes, index, geo);
-                let Ok(Entry::Plain(plain)) = raw.decode(geo, self.header.version) else { continue };
-                let Some(host) = plain.host else { continue };
-                let right = flagged(raw.word, scan.counts.of(geo.host_of(host)) == 1);
-                if right != raw.word {
-                    let at = piece.start().get().saturating_add(index.saturating_mul(geo.entry_bytes()));
-                    store::put_word(&mut self.file, Offset::new(at), right)?;
-                }
+        let mut wrong = Vec::new();
+        self.each_stored(table, |at, word, host| {
+            let right = flagged(word, scan.counts.of(host) == 1);
+            if right != word {
+                wrong.push((at, right));
             }
-        }
-        Ok(())
+        })?;
+        wrong.into_iter().try_for_each(|(at, right)| store::put_word(&mut self.file, at, right))
     }
 }
 
