@@ -21,7 +21,7 @@ const CHECKS: &[Check] = &[
     ("lints", || run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
     ("tests", tests),
     ("crash sweep", crash_sweep),
-    ("fuzz targets", || fuzz::fuzz(&[])),
+    ("fuzz targets", fuzz::short),
     ("docs", || run(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--workspace", "--no-deps"]))),
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! Each step is planned on what the step before has left, read anew.
 
-use crate::error::Result;
+use crate::error::{Error, Part, Result};
 use crate::unit::BlockCount;
 use crate::{Ext, jbd2, orphan};
 use disk::{Cx, Disk};
@@ -49,7 +49,18 @@ pub fn recovered(disk: &mut dyn Disk, cx: &Cx<'_>) -> Result<Recovery> {
     if !orphans.is_empty() {
         orphans.apply(disk, cx)?;
     }
+    if !done.is_empty() {
+        prove_recovered(disk, cx)?;
+    }
     Ok(done)
+}
+
+/// A hostile log writes over the inode of its own journal: what it leaves is no filesystem that anybody could mount.
+fn prove_recovered(disk: &mut dyn Disk, cx: &Cx<'_>) -> Result<()> {
+    if jbd2::plan_replay(&Ext::open(&*disk, &cx.limits)?, &cx.limits)?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::broken(Part::Journal, "is not empty once it has been replayed"))
 }
 
 /// The first half: the journal.

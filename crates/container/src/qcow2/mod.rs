@@ -12,6 +12,7 @@
 //! 4. What an entry does not store is the parent's, or zero behind the parent's end and without one.
 //! 5. Before the first write all references are counted; with any damage there is no write.
 
+mod accounts;
 mod around;
 mod cache;
 mod check;

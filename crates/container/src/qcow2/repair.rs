@@ -6,15 +6,14 @@
 //!    everything that is in use.
 //! 3. Afterwards every refcount is the number of references, and every "copied" bit says whether that is one.
 
+use super::Qcow2;
 use super::check::Scan;
-use super::count::Kind;
 use super::header::{self, Header};
-use super::layout::{COPIED, OFFSET_MASK, autoclear, incompatible};
+use super::layout::{autoclear, incompatible};
 use super::refcount::Refcounts;
-use super::{Qcow2, store};
 use crate::{Result, Severity};
 use disk::{Disk, Limits, ReadAt};
-use ondisk::{Len, Offset, Span};
+use ondisk::Len;
 
 /// Setting refcounts may take clusters, which have refcounts.
 const ROUNDS_MAX: usize = 4;
@@ -76,8 +75,7 @@ fn round(file: &mut dyn Disk, limits: &Limits) -> Result<Vec<String>> {
         disk.file.resize(len)?;
     }
     disk.refcounts = Some(refcounts);
-    disk.rebuild(&scan)?;
-    disk.mend_copied(&scan)?;
+    disk.settle(&scan)?;
     disk.clear_marks()?;
     Ok(says)
 }
@@ -96,44 +94,4 @@ impl<D: Disk> Qcow2<D> {
             record.autoclear_features.set(autoclear);
         })
     }
-
-    /// Makes the "copied" bits of the active tables say whether there is one reference.
-    fn mend_copied(&mut self, scan: &Scan) -> Result<()> {
-        let geo = self.header.geo;
-        let mut walked = ondisk::SpanSet::new();
-        for index in 0..self.l1.len() {
-            let word = self.l1.get(index).copied().unwrap_or_default();
-            let table = geo.host_of(Offset::new(word & OFFSET_MASK));
-            if word & OFFSET_MASK == 0 || scan.counts.kind(table) != Kind::L2 {
-                continue;
-            }
-            let right = flagged(word, scan.counts.of(table) == 1);
-            if right != word {
-                let place = self.l1_place(index);
-                store::put_word(&mut self.file, place, right)?;
-            }
-            let span = geo.host_span(table);
-            if !walked.contains(span) {
-                walked.insert(span);
-                self.mend_copied_in(scan, span)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn mend_copied_in(&mut self, scan: &Scan, table: Span) -> Result<()> {
-        let mut wrong = Vec::new();
-        self.each_stored(table, |at, word, host| {
-            let right = flagged(word, scan.counts.of(host) == 1);
-            if right != word {
-                wrong.push((at, right));
-            }
-        })?;
-        wrong.into_iter().try_for_each(|(at, right)| store::put_word(&mut self.file, at, right))
-    }
-}
-
-/// An entry with the "copied" bit as it should be.
-const fn flagged(word: u64, exclusive: bool) -> u64 {
-    if exclusive { word | COPIED } else { word & !COPIED }
 }

@@ -39,7 +39,7 @@ impl<D: Disk> Qcow2<D> {
         }
         self.refcounts = Some(refcounts);
         if self.header.is_dirty() {
-            self.rebuild(scan)?;
+            self.settle(scan)?;
         }
         if self.header.version >= 3 {
             self.header.incompatible &= !incompatible::DIRTY;
@@ -61,19 +61,6 @@ impl<D: Disk> Qcow2<D> {
             let mut record: layout::BitmapEntry = file::record(&self.file, bitmap.record.start())?;
             record.flags.set(bitmap.flags);
             disk::write_record(&mut self.file, bitmap.record.start(), &record)?;
-        }
-        Ok(())
-    }
-
-    /// Sets every refcount to the number of references.
-    pub(super) fn rebuild(&mut self, scan: &Scan) -> Result<()> {
-        for host in (0..scan.counts.clusters()).map(Host) {
-            let Some(refcounts) = &mut self.refcounts else { continue };
-            let counted = scan.counts.of(host);
-            if refcounts.get(&self.file, host)? != counted {
-                refcounts.set(&mut self.file, host, counted)?;
-                self.header.refcount_table = refcounts.table();
-            }
         }
         Ok(())
     }

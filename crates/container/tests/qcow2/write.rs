@@ -226,6 +226,35 @@ fn change_dirty(image: &Path, model: &mut [u8]) {
     std::fs::write(image, file.to_vec()).unwrap();
 }
 
+/// A crash between a refcount and the "copied" bits that follow from it leaves both stale. What is written next, or
+/// moves the L1 table, sets both right.
+#[test]
+fn copied_bits_of_an_image_that_was_not_closed() {
+    for size in [Len::new(SIZE + (1 << 20)), Len::gib(5 << 10)] {
+        let lab = Lab::new();
+        let image = lab.create("image.qcow2", "lazy_refcounts=on", SIZE);
+        run("qemu-io", ["-f", "qcow2", "-c", "write -P 5 0 500k", text(&image)]);
+        let expected = content(&lab, &image);
+        let mut bytes = std::fs::read(&image).unwrap();
+        let word = |bytes: &[u8], at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+        let l1 = usize::try_from(word(&bytes, 40)).unwrap();
+        let l2 = usize::try_from(word(&bytes, l1) & 0x00ff_ffff_ffff_fe00).unwrap();
+        bytes[79] |= 1;
+        bytes[l1] &= 0x7f;
+        bytes[l2] &= 0x7f;
+        let mut file = disk::MemDisk::from_bytes(&bytes);
+        let plan = open(&file).plan_grow(size).unwrap();
+        plan.apply(&mut file).unwrap();
+        std::fs::write(&image, file.to_vec()).unwrap();
+        assert_clean(&image, "settled");
+        let disk = open(load(&image));
+        assert_eq!(disk.len(), size);
+        let mut head = vec![0; expected.len()];
+        disk.read_at(Offset::ZERO, &mut head).unwrap();
+        assert!(head == expected);
+    }
+}
+
 #[test]
 fn a_corrupt_image_is_read_but_not_written() {
     let lab = Lab::new();
