@@ -242,7 +242,7 @@ impl<D: ReadAt> Qcow2<D> {
                 match raw.decode(geo, self.header.version) {
                     Err(why) => scan.damage(place, format!("the L2 entry at {at} {why}")),
                     Ok(Entry::Packed(span)) => {
-                        scan.count(self, self.clipped(span), Kind::Packed, times);
+                        scan.count(self, span, Kind::Packed, times);
                     }
                     Ok(Entry::Plain(plain)) => {
                         if let Some(host) = plain.host {
@@ -264,16 +264,6 @@ impl<D: ReadAt> Qcow2<D> {
         let mut bytes = vec![0; piece.len().to_usize()];
         file::read(&self.file, piece.start(), &mut bytes)?;
         Ok(Some(bytes))
-    }
-
-    /// A compressed stream is stated in sectors; the last one may pass the end of the file.
-    pub(super) fn clipped(&self, span: Span) -> Span {
-        let end = self.header.geo.round_up(self.file.len()).end();
-        if span.start() < end {
-            Span::between(span.start(), span.end().min(end)).unwrap_or(span)
-        } else {
-            span
-        }
     }
 
     /// Compares stored refcounts with references. What is stored for clusters behind the end of the file says nothing:

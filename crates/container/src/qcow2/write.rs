@@ -99,7 +99,7 @@ impl<D: Disk> Qcow2<D> {
 
     pub(super) fn release_entry(&mut self, entry: Entry, discard: bool) -> Result<()> {
         match entry {
-            Entry::Packed(span) => self.release(self.clipped(span), discard),
+            Entry::Packed(span) => self.release(span, discard),
             Entry::Plain(Plain { host: Some(host), .. }) => {
                 self.release(self.header.geo.host_span(self.header.geo.host_of(host)), discard)
             }
