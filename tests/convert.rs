@@ -394,7 +394,7 @@ fn onto_a_block_device() {
     fs::write(&backing, noise(8, 24 << 20)).unwrap();
     let before = fs::read(&backing).unwrap();
     let device = Loop::whole(&backing, SectorSize::B512);
-    for line in ["-O raw", "-O raw -y -O vhd", "-y -O vhd-fixed", "-n -O raw"] {
+    for line in ["-O raw", "-O raw -y -O vhd", "-y -O vhd --keep-chain", "-n -O vhd"] {
         let mut args = vec!["convert", text(&raw), text(device.path())];
         args.extend(line.split_whitespace());
         let want = if line.contains("-n") {
@@ -416,10 +416,36 @@ fn onto_a_block_device() {
     assert!(qemu_same(&raw, "raw", device.path(), "qcow2"));
     let large = dir.path().join("large.raw");
     fs::write(&large, noise(9, (24 << 20) + 512)).unwrap();
-    for format in ["raw", "qcow2"] {
+    for format in ["raw", "qcow2", "vhd", "vhd-fixed"] {
         code(3, &["convert", "-y", "-O", format, text(&large), text(device.path())]);
     }
     assert!(qemu_same(&raw, "raw", device.path(), "qcow2"), "what does not fit changes nothing");
+}
+
+/// As XenServer's volumes hold them: the footer in the last sector of the device, wherever the blocks end.
+#[test]
+fn a_vhd_on_a_block_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = raw(dir.path());
+    let backing = dir.path().join("device");
+    for format in ["vhd", "vhd-fixed"] {
+        fs::write(&backing, noise(8, 24 << 20)).unwrap();
+        let device = Loop::whole(&backing, SectorSize::B512);
+        code(0, &["convert", "-y", "-q", "-O", format, text(&raw), text(device.path())]);
+        assert!(qemu_same(&raw, "raw", device.path(), "vpc"), "{format}");
+        run("vhdiinfo", [device.path()]);
+        code(0, &["check", "-f", "vhd", text(device.path())]);
+        code(0, &["compare", "-f", "vhd", text(device.path()), text(&raw)]);
+        drop(device);
+        // The same bytes as a file have room that nobody needs.
+        code(1, &["check", "-f", "vhd", text(&backing)]);
+        assert!(fs::read(&backing).unwrap().ends_with(&[0; 300]));
+    }
+    // One sector less than needed.
+    let need = (raw.metadata().unwrap().len().next_multiple_of(512) + 512).next_multiple_of(4096);
+    File::options().write(true).open(&backing).unwrap().set_len(need - 4096).unwrap();
+    let device = Loop::whole(&backing, SectorSize::B512);
+    code(3, &["convert", "-y", "-O", "vhd-fixed", text(&raw), text(device.path())]);
 }
 
 /// Where a file system can share blocks, raw disks take no time and no space.

@@ -81,6 +81,13 @@ impl<D: ReadAt> Container<D> {
         })
     }
 
+    /// Says that the file is a device: its length is not ours to change, and what the image leaves of it is no leak.
+    pub fn set_fixed_len(&mut self) {
+        if let Self::Vhd(vhd) = self {
+            vhd.set_fixed_len();
+        }
+    }
+
     /// The names of the files that hold parts of the disk, as the image gives them: where there are any, the image is
     /// opened with these files, in this order. Who opens them decides which names he trusts (threat model, G2).
     #[must_use]

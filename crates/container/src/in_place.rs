@@ -3,6 +3,7 @@
 //! ```text
 //! raw            | data                                  |
 //! fixed VHD      | data                                  | footer |
+//! dynamic VHD    | header | BAT | some blocks of the data | the others | footer |
 //! qcow2          | header | data but for its first piece | that | L1 | L2 … | refcounts |
 //! ```
 //!
@@ -39,20 +40,21 @@ pub fn plan(disk: &Container<&dyn ReadAt>, new: &Create, limits: &Limits) -> Res
         (true, Create::Vhd(spec)) if spec.kind.kind() == Kind::Fixed => {
             flat(file, disk.len(), spec.len, &footer(spec)?, limits)
         }
+        (true, Create::Vhd(spec)) if spec.kind.kind() == Kind::Dynamic => spec.around(file, disk.len(), limits),
         (true, Create::Qcow2(spec)) => spec.around(file, disk.len(), limits),
         (false, Create::Raw(len)) => Flatten::new(disk, limits)?.plan(*len, &[]),
         (false, Create::Vhd(spec)) if spec.kind.kind() == Kind::Fixed => {
             Flatten::new(disk, limits)?.plan(spec.len, &footer(spec)?)
         }
         _ => Err(refused(
-            "in place this becomes a raw disk, a fixed VHD, or, where the data lie as on the disk, qcow2; for other \
-             layouts nearly all data would have to move"
+            "in place this becomes a raw disk, a fixed VHD, or, where the data lie as on the disk, a dynamic VHD or \
+             qcow2; for other layouts nearly all data would have to move"
                 .to_owned(),
         )),
     }
 }
 
-fn refused(why: String) -> Error {
+pub(crate) fn refused(why: String) -> Error {
     Error::Refused { why, help: Some(HELP.to_owned()) }
 }
 
@@ -105,7 +107,7 @@ fn flat(file: &dyn ReadAt, old: Len, new: Len, footer: &[u8], limits: &Limits) -
     Ok(overlay.into_change()?)
 }
 
-fn too_long() -> Error {
+pub(crate) fn too_long() -> Error {
     Error::unsupported("the file would be longer than any file can be")
 }
 

@@ -40,13 +40,73 @@ fn convert(path: &Path, format: Format, new: &Create) {
     image.commit(&change, &CommitOptions::default(), &cx(&cancel)).unwrap();
 }
 
+fn vhd(len: Len, kind: vhd::create::New) -> Create {
+    Create::Vhd(vhd::create::Spec { len, uuid: Uuid([7; 16]), now: 1_700_000_000, kind })
+}
+
 fn fixed(len: Len) -> Create {
-    Create::Vhd(vhd::create::Spec {
-        len,
-        uuid: Uuid([7; 16]),
-        now: 1_700_000_000,
-        kind: vhd::create::New::Fixed,
-    })
+    vhd(len, vhd::create::New::Fixed)
+}
+
+fn dynamic(len: Len) -> Create {
+    vhd(len, vhd::create::New::Dynamic)
+}
+
+/// A disk of which these blocks of 2 MiB hold so many KiB each.
+fn blocks(path: &Path, len: u64, stored: &[(u64, usize)]) {
+    let file = File::create(path).unwrap();
+    file.set_len(len).unwrap();
+    for &(index, kib) in stored {
+        // At the end of the block, where its neighbour would like to have a bitmap.
+        let at = ((index + 1) * (2 << 20)).min(len) - (kib as u64) * 1024;
+        file.write_all_at(&noise(at, kib * 1024), at).unwrap();
+    }
+}
+
+/// How many bytes move.
+fn moved(path: &Path, len: u64) -> u64 {
+    let file = Image::open(path, &OpenOptions::default()).unwrap();
+    let change = plan(&file, Format::Raw, &dynamic(Len::new(len))).unwrap();
+    assert!(change.carried.is_empty());
+    change.moves.iter().map(|one| one.from.len().get()).sum()
+}
+
+/// Blocks whose neighbour before them is empty stay, of neighbours those that hold more.
+#[test]
+fn a_dynamic_vhd_around_its_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let [raw, image] = ["disk.raw", "image"].map(|name| dir.path().join(name));
+    let stored = [(0, 64), (1, 400), (3, 200), (4, 40), (5, 300), (6, 12), (9, 8), (12, 2048), (14, 2048)];
+    for (len, last) in [(32 << 20, 16), (33 << 20, 1024), ((33 << 20) + 512, 900), ((31 << 20) - 512, 4)] {
+        let stored: Vec<_> = stored.into_iter().chain([((len - 1) >> 21, last)]).collect();
+        blocks(&raw, len, &stored);
+        // Those at 0, 4 and 6; and one of the last two where both are stored.
+        let pair = if (len - 1) >> 21 == 15 { last.min(2048) as u64 + 4 } else { 0 };
+        let moving = moved(&raw, len);
+        let least = (64 + 40 + 12) << 10;
+        assert!((least..=least + (pair << 10)).contains(&moving), "{len}: {moving}");
+        copy_sparse(&raw, &image);
+        let before = image.metadata().unwrap().blocks();
+        convert(&image, Format::Raw, &dynamic(Len::new(len)));
+        let after = image.metadata().unwrap().blocks();
+        // A bitmap of each block, and the tables.
+        assert!(after <= before + 8 * (2 * stored.len() as u64 + 4), "{before} blocks have become {after}");
+        assert!(qemu_same(&raw, "raw", &image, "vpc"), "{len}");
+        run("vhdiinfo", [&image]);
+        {
+            let file = Image::open(&image, &OpenOptions::default()).unwrap();
+            assert!(open(&file, Format::Vhd).check().unwrap().is_clean(), "{len}");
+            let again = plan(&file, Format::Vhd, &dynamic(Len::new(len))).unwrap();
+            assert!(again.is_empty());
+        }
+        convert(&image, Format::Vhd, &Create::Raw(Len::new(len)));
+        assert!(same_bytes(&raw, &image), "{len}");
+        let back = image.metadata().unwrap().blocks();
+        assert!(back <= before + 64, "{before} blocks have become {back}");
+        convert(&image, Format::Raw, &fixed(Len::new(len)));
+        convert(&image, Format::Vhd, &dynamic(Len::new(len)));
+        assert!(qemu_same(&raw, "raw", &image, "vpc"), "{len}");
+    }
 }
 
 /// A disk with data at its beginning and end, and islands.
@@ -104,7 +164,7 @@ fn an_odd_end() {
     let [raw, image] = ["disk.raw", "image"].map(|name| dir.path().join(name));
     disk(&raw, (3 << 20) + 77);
     let len = Len::new((3 << 20) + 512);
-    for new in [Create::Qcow2(Qcow2::new(len)), fixed(len)] {
+    for new in [Create::Qcow2(Qcow2::new(len)), fixed(len), dynamic(len)] {
         copy_sparse(&raw, &image);
         convert(&image, Format::Raw, &new);
         let format = new.format();
@@ -163,14 +223,9 @@ fn refusals() {
     }
     run("qemu-img", ["convert", "-c", "-O", "qcow2", base, name]);
     assert!(refused(Format::Qcow2, &new).contains("compressed"));
-    copy_sparse(&raw, &image);
-    let dynamic = vhd::create::Spec {
-        len: Len::mib(4),
-        uuid: Uuid([7; 16]),
-        now: 1_700_000_000,
-        kind: vhd::create::New::Dynamic,
-    };
-    assert!(refused(Format::Raw, &Create::Vhd(dynamic)).contains("would have to move"));
+    blocks(&image, 10 << 20, &[(0, 2048), (1, 1024), (2, 1024), (3, 512), (4, 8)]);
+    let said = refused(Format::Raw, &dynamic(Len::mib(10)));
+    assert!(said.contains("1 MiB of 2.5 MiB would have to move"), "{said}");
 }
 
 /// Too much for a journal.
@@ -193,41 +248,55 @@ fn what_lies_elsewhere_is_copied_instead() {
 #[test]
 fn every_state_is_before_or_after() {
     let dir = tempfile::tempdir().unwrap();
-    let [raw, image] = ["disk.raw", "image"].map(|name| dir.path().join(name));
+    let raw = dir.path().join("disk.raw");
     disk(&raw, 2 << 20);
     let len = Len::mib(2);
+    let small = Qcow2 { cluster_bits: 12, ..Qcow2::new(len) };
+    sweep_all(
+        &raw,
+        &[
+            Create::Qcow2(small),
+            fixed(len),
+            Create::Raw(len),
+            fixed(len),
+            Create::Qcow2(Qcow2::new(len)),
+            Create::Raw(len),
+        ],
+    );
+    // One block moves for the tables, one for its neighbour, one stays; and all of them back.
+    let len = Len::new((5 << 20) - 512);
+    blocks(&raw, len.get(), &[(0, 8), (1, 4), (2, 16)]);
+    sweep_all(&raw, &[dynamic(len), Create::Raw(len)]);
+}
+
+/// Sweeps one conversion after the other.
+fn sweep_all(raw: &Path, steps: &[Create]) {
+    let image = raw.with_file_name("image");
+    copy_sparse(raw, &image);
+    let load = |path: &Path| Sparse::load(&Image::open(path, &OpenOptions::default()).unwrap()).unwrap();
     let read = |file: &dyn ReadAt, format: Format| {
         let disk = open(file, format);
         assert!(disk.check().unwrap().is_clean());
-        let mut bytes = vec![0; len.to_usize()];
+        let mut bytes = vec![0; disk.len().to_usize()];
         disk.read_at(Offset::ZERO, &mut bytes).unwrap();
         bytes
     };
-    let small = Qcow2 { cluster_bits: 12, ..Qcow2::new(len) };
-    let steps = [
-        (Format::Raw, Create::Qcow2(small)),
-        (Format::Qcow2, fixed(len)),
-        (Format::Vhd, Create::Raw(len)),
-        (Format::Raw, fixed(len)),
-        (Format::Vhd, Create::Qcow2(Qcow2::new(len))),
-        (Format::Qcow2, Create::Raw(len)),
-    ];
-    copy_sparse(&raw, &image);
-    let want =
-        read(&Sparse::load(&Image::open(&raw, &OpenOptions::default()).unwrap()).unwrap(), Format::Raw);
-    for (format, new) in &steps {
-        let base = Sparse::load(&Image::open(&image, &OpenOptions::default()).unwrap()).unwrap();
-        let change = plan(&base, *format, new).unwrap();
-        let mut turn = [*format, new.format()].into_iter();
+    let want = read(&load(raw), Format::Raw);
+    let mut format = Format::Raw;
+    for new in steps {
+        let base = load(&image);
+        let change = plan(&base, format, new).unwrap();
+        let mut turn = [format, new.format()].into_iter();
         let knobs =
             Knobs { pairs: 20, random: 20, mixes: 40, nested_every: 40, faults: false, ..Knobs::quick() };
         let report = sweep(&base, &change, &knobs, &mut |recovered| {
             let format = turn.next().unwrap();
-            assert_eq!(read(recovered, format), want, "{format}");
+            assert!(read(recovered, format) == want, "{format}");
         });
         report.assert_clean();
         assert!(report.before > 0 && report.after > 0, "{report:?}");
-        convert(&image, *format, new);
+        convert(&image, format, new);
+        format = new.format();
     }
-    assert!(same_bytes(&raw, &image));
+    assert!(same_bytes(raw, &image));
 }

@@ -37,6 +37,9 @@ impl Source<'_> {
     /// Where it is not such a container, or is damaged.
     pub fn open<D: ReadAt>(&self, file: D, cx: &Cx<'_>) -> Result<Container<D>> {
         let mut container = Container::open_with(file, self.format, &self.with, &cx.limits)?;
+        if self.fixed_len {
+            container.set_fixed_len();
+        }
         if let Some(parent) = &self.parent {
             container.set_parent(Box::new(Arc::clone(&parent.disk)), parent.id)?;
         }

@@ -8,6 +8,7 @@ use super::size::{Geometry, virtual_len};
 use super::{Body, Sparse, Vhd};
 use crate::{Findings, Result, Severity};
 use disk::ReadAt;
+use ondisk::size::Human;
 use ondisk::{Len, Span};
 
 /// So much before the end footer that nothing refers to is more than alignment.
@@ -87,7 +88,17 @@ impl<D: ReadAt> Vhd<D> {
     fn check_fixed(&self, findings: &mut Findings) {
         let data = self.current_size().end();
         if let Some(more) = Span::between(data, self.footers.end.start()).filter(|more| !more.is_empty()) {
-            findings.push(Severity::Leak, Some(more), "bytes lie between the end of the disk and the footer");
+            self.push_room(findings, more, "bytes lie between the end of the disk and the footer");
+        }
+    }
+
+    /// Unused bytes before the footer, which on a device are what it has to spare.
+    fn push_room(&self, findings: &mut Findings, room: Span, leak: &str) {
+        if self.fixed_len {
+            let text = format!("{} before the footer at the device's end are free", Human(room.len()));
+            findings.push(Severity::Note, Some(room), text);
+        } else {
+            findings.push(Severity::Leak, Some(room), leak);
         }
     }
 
@@ -96,7 +107,7 @@ impl<D: ReadAt> Vhd<D> {
         if let Some(gap) = Span::between(survey.end, self.footers.end.start())
             && gap.len() >= idle_gap(sparse.header.shape.data())
         {
-            findings.push(Severity::Leak, Some(gap), "nothing refers to the bytes before the end footer");
+            self.push_room(findings, gap, "nothing refers to the bytes before the end footer");
         }
         for locator in &sparse.header.raw.parent_locators {
             let Some(space) = locator::space(locator) else { continue };

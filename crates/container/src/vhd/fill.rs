@@ -5,7 +5,8 @@
 //! ```
 //!
 //! 1. The data of a block begins at a multiple of 4 KiB, its bitmap in the sector before.
-//! 2. Without a parent every sector of a block is the file's. Over a parent only those are that the source holds itself.
+//! 2. On a device the footer stands at its end, wherever the blocks end.
+//! 3. Without a parent every sector of a block is the file's. Over a parent only those are that the source holds itself.
 
 use super::bits;
 use super::create::{self, CreatePlan, New, Spec};
@@ -15,6 +16,7 @@ use crate::write::{Layer, Piece, Place, Prepare, Put, What};
 use crate::{Error, Result};
 use disk::{MemDisk, ReadAt};
 use ondisk::num::{round_up, to_u64, to_usize};
+use ondisk::size::Human;
 use ondisk::{Len, Offset};
 
 /// The data of a block begins at a multiple of this.
@@ -22,7 +24,7 @@ const ALIGN: u64 = 4096;
 /// A fixed VHD is read in pieces of this length.
 const FIXED_PIECE: Len = Len::mib(1);
 /// The data of a block.
-const BLOCK_LEN: Len = Len::mib(2);
+pub(super) const BLOCK_LEN: Len = Len::mib(2);
 
 /// The half that works on pieces.
 pub(crate) struct Fill {
@@ -74,7 +76,7 @@ impl Prepare for Fill {
 }
 
 /// The bytes of a bitmap of 2 MiB.
-const BITMAP: usize = 512;
+pub(super) const BITMAP: usize = 512;
 
 /// The half that gives places.
 pub(crate) struct Order {
@@ -85,20 +87,22 @@ pub(crate) struct Order {
     footer: Vec<u8>,
     /// The end of the last block.
     end: Offset,
+    /// The length of a device.
+    room: Option<Len>,
 }
 
 impl Order {
-    /// For a new image.
-    pub(crate) fn new(spec: &Spec) -> Result<Self> {
+    /// For a new image, on a device of that length where it is no file.
+    pub(crate) fn new(spec: &Spec, room: Option<Len>) -> Result<Self> {
         let fixed = spec.kind == New::Fixed;
         let (tables, footer) = metadata(create::plan(spec)?, if fixed { spec.len } else { Len::ZERO })?;
         let end = Offset::new(to_u64(tables.len()));
-        Ok(Self { fixed, len: spec.len, tables, footer, end })
+        Ok(Self { fixed, len: spec.len, tables, footer, end, room })
     }
 }
 
 /// What an empty image holds behind the first `skip` bytes: tables, and the footer.
-fn metadata(plan: CreatePlan, skip: Len) -> Result<(Vec<u8>, Vec<u8>)> {
+pub(super) fn metadata(plan: CreatePlan, skip: Len) -> Result<(Vec<u8>, Vec<u8>)> {
     let mut empty = MemDisk::from_bytes(&[]);
     plan.apply(&mut empty)?;
     let footer_at = empty.len().saturating_sub(FOOTER_LEN);
@@ -141,10 +145,7 @@ impl Place for Order {
             limit: Len::new(u64::from(u32::MAX) << 9),
         };
         let sector = sector.ok_or_else(too_large)?;
-        let entry = to_usize(bat_at().get().saturating_add(index.saturating_mul(4)));
-        if let Some(place) = self.tables.get_mut(entry..entry.saturating_add(4)) {
-            place.copy_from_slice(&sector.to_be_bytes());
-        }
+        name_block(&mut self.tables, index, sector);
         self.end = block_end(at);
         let data = Put {
             at: Offset::new(at.get().saturating_add(SECTOR)),
@@ -155,9 +156,14 @@ impl Place for Order {
 
     fn finish(self) -> Result<(Vec<Put>, Len)> {
         let end = if self.fixed { self.len.end() } else { self.end };
+        let need = Len::new(end.get()).checked_add(FOOTER_LEN).unwrap_or_default();
+        let len = self.room.unwrap_or(need);
+        let too_small = || {
+            Error::refused(format!("the image takes {}, the device has {}", Human(need), Human(len)), None)
+        };
+        let footer_at = Len::new(end.get()).checked_add(len.checked_sub(need).ok_or_else(too_small)?);
         let tables = Put { at: Offset::ZERO, what: What::Bytes(self.tables) };
-        let footer = Put { at: end, what: What::Bytes(self.footer) };
-        let len = Len::new(end.get()).checked_add(FOOTER_LEN).unwrap_or_default();
+        let footer = Put { at: footer_at.unwrap_or_default().end(), what: What::Bytes(self.footer) };
         Ok((vec![tables, footer], len))
     }
 
@@ -166,9 +172,13 @@ impl Place for Order {
     }
 }
 
-/// Where the table of an image stands that we make.
-fn bat_at() -> Offset {
-    FOOTER_LEN.checked_add(HEADER_LEN).unwrap_or_default().end()
+/// Enters a block into the tables of an image that we make.
+pub(super) fn name_block(tables: &mut [u8], index: u64, sector: u32) {
+    let bat_at = FOOTER_LEN.checked_add(HEADER_LEN).unwrap_or_default();
+    let entry = to_usize(bat_at.get().saturating_add(index.saturating_mul(4)));
+    if let Some(place) = tables.get_mut(entry..entry.saturating_add(4)) {
+        place.copy_from_slice(&sector.to_be_bytes());
+    }
 }
 
 /// What takes space as a whole; nothing does in a fixed VHD, which has all of it.
@@ -178,7 +188,7 @@ pub(crate) fn unit(spec: &Spec) -> Option<Len> {
 
 /// The length of the file with so many blocks, or with all where there are fewer.
 pub(crate) fn file_len(spec: &Spec, blocks: u64) -> Result<Len> {
-    let order = Order::new(spec)?;
+    let order = Order::new(spec, None)?;
     if order.fixed {
         return Ok(order.finish()?.1);
     }

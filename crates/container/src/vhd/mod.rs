@@ -17,6 +17,7 @@ pub(crate) mod link;
 pub(crate) mod repair;
 pub mod size;
 
+mod around;
 mod batmap;
 mod bits;
 mod footer;
@@ -50,6 +51,8 @@ pub struct Vhd<D> {
     len: Len,
     limits: Limits,
     body: Body,
+    /// Whether the file is a device: its footer stands at the device's end.
+    fixed_len: bool,
 }
 
 #[derive(Debug)]
@@ -123,7 +126,7 @@ impl<D: ReadAt> Vhd<D> {
             _ => Body::Sparse(Box::new(Sparse::open(&file, &footers)?)),
         };
         let len = size::virtual_len(raw);
-        Ok(Self { file, footers, len, limits: *limits, body })
+        Ok(Self { file, footers, len, limits: *limits, body, fixed_len: false })
     }
 
     /// The kind of image.
@@ -218,6 +221,11 @@ impl<D: ReadAt> Vhd<D> {
         }
         sparse.parent = Some(parent);
         Ok(())
+    }
+
+    /// Says that the file is a device, whose length is not the image's to choose: what lies before its footer is room.
+    pub(crate) const fn set_fixed_len(&mut self) {
+        self.fixed_len = true;
     }
 
     /// The file below.

@@ -40,7 +40,7 @@ pub fn write(layer: Layer<'_>, create: &Create, packed: bool, target: &Target, c
     match create {
         Create::Raw(len) => engine::run(layer, &raw::fill::Fill, raw::fill::Order::new(*len), target, cx),
         Create::Vhd(spec) => {
-            let order = vhd::fill::Order::new(spec)?;
+            let order = vhd::fill::Order::new(spec, target.fixed_len())?;
             engine::run(layer, &vhd::fill::Fill::new(spec, layer), order, target, cx)
         }
         Create::Qcow2(spec) => {
@@ -59,7 +59,7 @@ pub fn share(source: BorrowedFd<'_>, create: &Create, target: &Target) -> Result
     let (disk, rest) = match create {
         Create::Raw(len) => (*len, None),
         Create::Vhd(spec) if spec.kind == vhd::create::New::Fixed => {
-            (spec.len, Some(vhd::fill::Order::new(spec)?.finish()?))
+            (spec.len, Some(vhd::fill::Order::new(spec, None)?.finish()?))
         }
         _ => return Ok(None),
     };

@@ -1,7 +1,7 @@
 //! `convert SRC DEVICE`: over what a block device holds.
 //!
 //! No draft, no new name: from the first byte to the last the device holds neither the old content nor the new. What
-//! lies behind the image stays.
+//! lies behind the image stays; a VHD has its footer at the end of the device, as XenServer's volumes have it.
 
 use super::{Told, tell};
 use crate::args::{Convert, OutFormat};
@@ -25,9 +25,9 @@ pub(super) fn run(
     session: &Session,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    if !matches!(format, OutFormat::Raw | OutFormat::Qcow2) || args.keep_chain {
-        return Err(make::refused(&args.dst, "a device can become a raw or a qcow2 image alone")
-            .with_help("say -O raw, or make a file"));
+    if args.keep_chain {
+        return Err(make::refused(&args.dst, "a device holds one image, and --keep-chain makes several")
+            .with_help("name a file, whose folder takes the others, or leave --keep-chain out"));
     }
     if super::is_stdio(&args.src) {
         return Err(make::refused(
@@ -52,6 +52,9 @@ pub(super) fn run(
         }
         if session.globals.dry_run {
             return Ok((len, most));
+        }
+        if format == OutFormat::VhdFixed && most < room {
+            out.note("the device is larger than the fixed VHD, which is found with -f vhd alone");
         }
         out.note("the device is written in place: an interruption leaves it incomplete");
         for part in Span::whole(most).chunks(PIECE) {

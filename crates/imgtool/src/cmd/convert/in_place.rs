@@ -13,7 +13,7 @@ use crate::open::Opened;
 use crate::output::Output;
 use container::probe::{Certainty, Probe, probe};
 use container::{Container, Create as Spec, Format, Severity, in_place};
-use disk::{Change, Overlay, ReadAt};
+use disk::{Change, Move, Overlay, ReadAt};
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::json;
@@ -29,12 +29,18 @@ pub(super) fn run(
     session.confine_change(&args.src, &args.change, out);
     let (len, change) = plan(args, format, &opened, session, out)?;
     let committed = commit(&mut opened.image, &args.src, &change, &args.change, session)?;
+    let sum =
+        |all: &[Move]| all.iter().fold(Len::ZERO, |sum, one| sum.checked_add(one.from.len()).unwrap_or(sum));
+    let carried = sum(&change.carried);
+    let moved = sum(&change.moves).checked_add(carried).unwrap_or(carried);
     let done = if session.globals.dry_run { "would be" } else { "is now" };
     let (name, word) = (show(&args.src), make::name_of(format));
     if change.is_empty() {
         out.report(format!("{name}: nothing to do: it is a {word} image already"));
     } else {
-        let told = format!("{name}: {done} a {word} image of {}, in the same file", Human(len));
+        let moving = Some(moved).filter(|moved| !moved.is_zero());
+        let moving = moving.map_or_else(String::new, |moved| format!("; {} of it move", Human(moved)));
+        let told = format!("{name}: {done} a {word} image of {}, in the same file{moving}", Human(len));
         if session.globals.dry_run {
             out.line(told)
         } else {
@@ -42,7 +48,6 @@ pub(super) fn run(
         }
         misnamed(&opened, format, out);
     }
-    let carried: u64 = change.carried.iter().fold(0, |sum, one| sum.saturating_add(one.from.len().get()));
     out.document(&json!({
         "changed": matches!(committed, Committed::Done(_)),
         "dry-run": session.globals.dry_run,
@@ -51,7 +56,8 @@ pub(super) fn run(
         "file-size": change.new_len.get(),
         "fresh-bytes": change.fresh_len().get(),
         "home-bytes": change.home_len().get(),
-        "carried-bytes": carried,
+        "moved-bytes": moved.get(),
+        "carried-bytes": carried.get(),
         "journal-bytes": committed.journal().map(Len::get),
     }))?;
     Ok(Exit::Done)

@@ -23,6 +23,7 @@ use disk::{Draft, ReadAt};
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::json;
+use std::fs::Metadata;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -140,7 +141,12 @@ struct Told<'a> {
 }
 
 fn tell(told: &Told<'_>, out: &mut Output) -> Result<(), Failure> {
-    let stored = told.path.metadata().ok().map(|meta| Len::new(meta.blocks().saturating_mul(512)));
+    let stored = told
+        .path
+        .metadata()
+        .ok()
+        .filter(Metadata::is_file)
+        .map(|meta| Len::new(meta.blocks().saturating_mul(512)));
     let stored = stored.filter(|_| told.written && !is_stdio(told.path));
     let (name, format) = (show(told.path), make::name_of(told.format));
     match stored {
