@@ -9,6 +9,7 @@ mod oracles;
 #[cfg(feature = "pages")]
 mod pages;
 mod run;
+mod samples;
 mod test;
 mod tidy;
 
@@ -16,11 +17,13 @@ use std::process::ExitCode;
 
 const USAGE: &str = "cargo xtask TASK
 
-  test      installs the oracles and runs every check: format, lints, tidy, tests, crash sweep, fuzz targets, docs
+  test      installs the oracles and runs every check: format, lints, tidy, tests, samples, crash sweep,
+            fuzz targets, docs
   demo      grows a real guest by 10 GiB and shows it before and after
   tidy      looks for broken house rules
   bench     measures beside the usual tools and prints the ratios [grow|sparsify|…] [CASE]
   fuzz      runs the fuzz targets, 40 seconds each [--seconds N] [TARGET ...]
+  samples   reads images that the products themselves have made; downloads QEMU's source package for them, once
   fixtures  rebuilds the fixtures from their recipes [NAME ...]
   dist      builds the static program, man pages and completions into target/dist";
 
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::tidy(),
         ["bench", rest @ ..] => bench::bench(rest),
         ["fuzz", rest @ ..] => fuzz::fuzz(rest),
+        ["samples"] => samples::samples(),
         ["fixtures", names @ ..] => fixtures::fixtures(names),
         ["dist"] => dist::dist(),
         #[cfg(feature = "pages")]
