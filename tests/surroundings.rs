@@ -1,14 +1,15 @@
 //! What lies around an image: limits of the file system and of the process, folders, owners, other people, signals.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, UNIX_EPOCH};
 
 use ondisk::{Len, Offset};
 use testkit::images::{Fill, flavor, make};
-use testkit::oracle::{Mount, assert_clean};
+use testkit::oracle::{Mount, assert_clean, qemu_convert};
 use testkit::tool::{copy_sparse, interruptible, output, run, said, tool};
 
 use crate::disks::{KINDS, Scheme, contain};
@@ -189,6 +190,36 @@ fn replaced_or_written_while_the_change_is_planned() {
     assert_told(&out, 3, &image, "written to");
     assert_eq!(seen(&image).len, before.len);
     ends(0, &image, "grow @ +64M");
+}
+
+/// Each file that the disk is read from is watched.
+#[test]
+fn a_parent_or_a_part_that_changes_makes_a_conversion_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = guest(dir.path());
+    let [middle, top] = ["middle.qcow2", "top.qcow2"].map(|name| dir.path().join(name));
+    for (below, format, image) in [(&base, "raw", &middle), (&middle, "qcow2", &top)] {
+        let names = [below, image].map(|path| path.to_str().unwrap());
+        run("qemu-img", ["create", "-q", "-f", "qcow2", "-F", format, "-b", names[0], names[1]]);
+    }
+    let flat = dir.path().join("flat.vmdk");
+    qemu_convert(&base, "raw", &flat, "vmdk", &["subformat=monolithicFlat"]);
+    let part = dir.path().join("flat-flat.vmdk");
+    for (image, touched) in [(&top, None), (&top, Some(&base)), (&top, Some(&middle)), (&flat, Some(&part))] {
+        let mut child =
+            Command::new(IMGTOOL).args(words(image, "convert @ -")).stdout(Stdio::piped()).spawn();
+        let child = child.as_mut().unwrap();
+        let mut read = child.stdout.take().unwrap();
+        // The pipe is full long before the disk has gone through it.
+        read.read_exact(&mut [0; 1]).unwrap();
+        if let Some(path) = touched {
+            fs::File::options().write(true).open(path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        }
+        let rest = std::io::copy(&mut read, &mut std::io::sink()).unwrap();
+        assert_eq!(rest + 1, 32 << 20);
+        let want = if touched.is_some() { 3 } else { 0 };
+        assert_eq!(child.wait().unwrap().code(), Some(want), "{touched:?}");
+    }
 }
 
 fn interrupted(image: &Path, line: &str, call: &str) -> Output {

@@ -10,7 +10,7 @@ mod named;
 mod target;
 
 pub use file::{FileDev, Folder, Owner};
-pub(crate) use named::Named;
+pub use named::Named;
 pub use target::{PAGE, Target};
 
 use crate::{ReadAt, Result};

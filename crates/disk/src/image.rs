@@ -167,6 +167,12 @@ impl Image {
         self.named.as_ref().map_or(Ok(()), Named::refuse_changed)
     }
 
+    /// Its name, to see later whether somebody has written to it; none where it has been put together from parts.
+    #[must_use]
+    pub fn named(&self) -> Option<Named> {
+        self.named.clone()
+    }
+
     /// Who else uses it, as far as that can be known.
     #[must_use]
     pub fn survey(&self) -> Survey {

@@ -16,7 +16,7 @@ use crate::sandbox::{Needs, folder_of};
 use container::foreign::Choice;
 use container::probe::{self, Certainty};
 use container::{Container, Error, Format, OpenWith, ParentRef, Part};
-use disk::{DevKind, Identity, Image, OpenOptions, Overlay, Pending, ReadAt};
+use disk::{DevKind, Identity, Image, Named, OpenOptions, Overlay, Pending, ReadAt};
 use ondisk::text::Printable;
 use stack::source::{Parent, Source};
 use std::path::{Path, PathBuf};
@@ -45,6 +45,8 @@ pub struct Opened<'p> {
     pub unfollowed: Option<String>,
     /// The interrupted change beside it.
     pending: Option<Pending>,
+    /// The files that it is read from besides its own.
+    read: Vec<Named>,
 }
 
 impl Session {
@@ -85,7 +87,7 @@ impl Session {
             ));
             return Ok(opened);
         }
-        opened.with.parts = self.open_parts(path, &parts)?;
+        opened.with.parts = self.open_parts(path, &parts, &mut opened.read)?;
         self.follow(&mut opened, parent, 0)?;
         Ok(opened)
     }
@@ -102,12 +104,12 @@ impl Session {
     }
 
     /// Opens the files that hold parts of a disk.
-    fn open_parts(&self, path: &Path, names: &[String]) -> Result<Vec<Part>, Failure> {
+    fn open_parts(&self, path: &Path, names: &[String], read: &mut Vec<Named>) -> Result<Vec<Part>, Failure> {
         if names.len() > PARTS {
             return Err(chain(path, format!("consists of more than {PARTS} files")));
         }
         let folder = real_folder(path)?;
-        let open = |name: &String| {
+        let mut open = |name: &String| {
             let found = self.find(&folder, name).ok_or_else(|| {
                 let name = Printable(name.as_bytes());
                 chain(path, format!("'{name}', which holds a part of it, is not in the image's folder"))
@@ -115,10 +117,11 @@ impl Session {
             })?;
             let image = Image::open(&found, &OpenOptions::default()).of(&found)?;
             refuse_pending(&image, &found, self)?;
+            read.extend(image.named());
             let part: Part = Arc::new(image);
             Ok(part)
         };
-        names.iter().map(open).collect()
+        names.iter().map(&mut open).collect()
     }
 
     /// Opens an image to change it.
@@ -213,10 +216,12 @@ impl Session {
                 None => probe::certain(&image, name_of(&path), None).of(&path)?,
             };
             let parent = Container::open(&image, format, &self.limits).of(&path)?;
-            let with = OpenWith { parts: self.open_parts(&path, &parent.parts())?, ..OpenWith::default() };
+            let parts = self.open_parts(&path, &parent.parts(), &mut child.read)?;
+            let with = OpenWith { parts, ..OpenWith::default() };
             wanted = parent.parent_ref();
             folder = real_folder(&path)?;
             drop(parent);
+            child.read.extend(image.named());
             child.chain.push(path);
             links.push((image, format, with));
         }
@@ -263,6 +268,7 @@ impl<'p> Opened<'p> {
             chain: Vec::new(),
             unfollowed: None,
             pending: None,
+            read: Vec::new(),
         }
     }
 
@@ -302,6 +308,15 @@ impl<'p> Opened<'p> {
     #[must_use]
     pub const fn is_pending(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// Refuses where somebody has replaced one of the files that the disk is read from, or written to one.
+    ///
+    /// # Errors
+    /// Where that is so.
+    pub fn refuse_changed(&self) -> Result<(), Failure> {
+        self.image.refuse_changed().of(self.path)?;
+        self.read.iter().try_for_each(|named| named.refuse_changed().of(named.path()))
     }
 
     /// Whether the image is a device.

@@ -6,8 +6,8 @@ use rustix::fs::stat;
 use std::path::{Path, PathBuf};
 
 /// A name, and what it led to when it was last looked at.
-#[derive(Debug)]
-pub(crate) struct Named {
+#[derive(Clone, Debug)]
+pub struct Named {
     path: PathBuf,
     seen: Seen,
 }
@@ -40,16 +40,22 @@ impl Named {
         if seen.identity == identity { Ok(Self { path: path.to_owned(), seen }) } else { Err(replaced()) }
     }
 
+    /// The name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Refuses where the name leads to another file, or somebody has written to it.
     ///
     /// # Errors
     /// Where that is so.
-    pub(crate) fn refuse_changed(&self) -> Result<()> {
+    pub fn refuse_changed(&self) -> Result<()> {
         if self.now()? == self.seen {
             return Ok(());
         }
         Err(Error::Refused {
-            what: "somebody has written to the file while the change was planned".to_owned(),
+            what: "somebody has written to the file since it was opened".to_owned(),
             help: Some("stop whoever does, and repeat the command".to_owned()),
         })
     }

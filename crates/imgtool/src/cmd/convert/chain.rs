@@ -43,7 +43,7 @@ pub(super) fn run(
         }
         Ok(made)
     })?;
-    opened.image.refuse_changed().of(&args.src)?;
+    opened.refuse_changed()?;
     publish(made, format, session, out)
 }
 

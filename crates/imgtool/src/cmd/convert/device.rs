@@ -65,7 +65,7 @@ pub(super) fn run(
         target.flush().of(&args.dst)?;
         Ok((len, file_len))
     })?;
-    opened.image.refuse_changed().of(&args.src)?;
+    opened.refuse_changed()?;
     let written = !session.globals.dry_run;
     tell(&Told { path: &args.dst, format, len, file_len, written }, out)?;
     Ok(Exit::Done)

@@ -2,7 +2,7 @@
 //!
 //! 1. Nothing is overwritten but a device that the operator has confirmed. A file gets its name when it is whole.
 //! 2. A chain is followed; it is flattened, or with `--keep-chain` each of its images becomes one.
-//! 3. Whoever changes the source meanwhile makes the conversion fail.
+//! 3. Whoever changes the source, or one of its parents, meanwhile makes the conversion fail.
 
 mod chain;
 mod device;
@@ -57,7 +57,7 @@ pub fn run(args: &Convert, session: &Session, out: &mut Output) -> Result<Exit, 
     }
     let made = opened
         .with_disk(session, out, |disk| make(args, format, disk, sharable(&opened, disk), session, out))?;
-    opened.image.refuse_changed().of(&args.src)?;
+    opened.refuse_changed()?;
     made.tell(format, session, out)
 }
 

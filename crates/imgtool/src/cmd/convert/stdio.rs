@@ -37,7 +37,7 @@ pub(super) fn to_stdout(args: &Convert, session: &Session, out: &Output) -> Resu
             }
             done => done.of(&args.src),
         }?;
-        opened.image.refuse_changed().of(&args.src)?;
+        opened.refuse_changed()?;
         Ok(Exit::Done)
     })
 }

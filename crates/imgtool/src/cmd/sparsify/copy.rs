@@ -32,7 +32,7 @@ pub(super) fn run(args: &Sparsify, to: &Path, session: &Session, out: &mut Outpu
         let spec = make::spec(format, len, layout, Stands::Alone, session)?;
         fill(to, Layer::flat(&hollow), &spec, false, None, session)
     })?;
-    opened.image.refuse_changed().of(&args.image)?;
+    opened.refuse_changed()?;
     made.tell(format, session, out)
 }
 
