@@ -12,6 +12,7 @@
 
 mod boot;
 mod chain;
+mod chain_kills;
 mod cli;
 mod content;
 mod convert;

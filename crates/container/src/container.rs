@@ -5,7 +5,7 @@ use crate::qcow2::{self, Qcow2};
 use crate::vhd::size::Geometry;
 use crate::vhd::{self, Vhd};
 use crate::{BlockStatus, Error, Findings, Format, Mapped, Parent, ParentRef, Result, raw};
-use disk::{Disk, ExtentMap, Limits, ReadAt};
+use disk::{Disk, ExtentMap, Limits, PourInto, ReadAt};
 use ondisk::guid::Uuid;
 use ondisk::{Len, Offset, Span};
 
@@ -385,5 +385,16 @@ impl<D: Disk> Disk for Container<D> {
     }
     fn mark_fresh(&mut self, span: Span) -> disk::Result<()> {
         inner!(self, disk => disk.mark_fresh(span))
+    }
+}
+
+impl<D: PourInto> PourInto for Container<D> {
+    fn pour(&mut self, span: Span, from: Offset) -> disk::Result<()> {
+        match self {
+            Self::Raw(file) => file.pour(span, from),
+            Self::Vhd(vhd) => vhd.pour(span, from),
+            Self::Qcow2(qcow2) => qcow2.pour(span, from),
+            Self::Foreign(image) => Err(Error::read_only(image.format()).into()),
+        }
     }
 }

@@ -7,8 +7,12 @@
 //!    it may be larger than memory.
 //! 3. No two of all these targets overlap, and no move reads what a fresh write or another move writes. What is carried
 //!    is read before anything is written: its sources may lie anywhere in the old image.
-//! 4. All spans lie within the larger of the two lengths; writes are whole sectors of 512 bytes, except at an odd end.
+//! 4. What is poured comes from another disk, piece by piece, before the commit point: over bytes that the old state does
+//!    not refer to, or over *shadowed* ones, which everybody who is to see the image reads elsewhere. Those are lost when
+//!    the change is taken back.
+//! 5. All spans lie within the larger of the two lengths; writes are whole sectors of 512 bytes, except at an odd end.
 
+use crate::{Error, Result};
 use ondisk::{Len, Offset, Span};
 
 /// Bytes to be written.
@@ -38,6 +42,17 @@ pub struct Move {
     pub to: Offset,
 }
 
+/// Bytes of the disk beside the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pour {
+    /// Which of them.
+    pub from: Span,
+    /// Where to.
+    pub to: Offset,
+    /// Whether nobody cares for what is there before, although the old state refers to it.
+    pub shadowed: bool,
+}
+
 /// Everything that turns the old image into the new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -49,6 +64,8 @@ pub struct Change {
     pub fresh: Vec<Write>,
     /// Copies to unreferenced bytes, ascending by target.
     pub moves: Vec<Move>,
+    /// What comes from the disk beside, ascending by target.
+    pub pours: Vec<Pour>,
     /// Copies over referenced bytes, ascending by target.
     pub carried: Vec<Move>,
     /// Writes to referenced bytes, ascending.
@@ -88,6 +105,14 @@ impl Move {
     }
 }
 
+impl Pour {
+    /// The bytes it replaces.
+    #[must_use]
+    pub fn target(&self) -> Span {
+        Span::new(self.to, self.from.len()).unwrap_or_default()
+    }
+}
+
 impl Change {
     /// Whether nothing would happen.
     #[must_use]
@@ -95,15 +120,30 @@ impl Change {
         self.old_len.get() == self.new_len.get()
             && self.fresh.is_empty()
             && self.moves.is_empty()
+            && self.pours.is_empty()
             && self.carried.is_empty()
             && self.home.is_empty()
     }
 
-    /// Bytes written to unreferenced places, zeros and moved bytes included.
+    /// Refuses a change that cannot be had without the disk beside.
+    ///
+    /// # Errors
+    /// Where it pours.
+    pub(crate) fn refuse_pours(&self) -> Result<()> {
+        match self.pours.first() {
+            Some(pour) => {
+                Err(Error::BadChange { what: "pours from a disk that is not there", span: pour.target() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes written to unreferenced places, zeros, moved and poured bytes included.
     #[must_use]
     pub fn fresh_len(&self) -> Len {
         let moved = self.moves.iter().map(|m| m.from.len().get());
-        total(self.fresh.iter().map(|w| w.data.len().get()).chain(moved))
+        let poured = self.pours.iter().map(|pour| pour.from.len().get());
+        total(self.fresh.iter().map(|w| w.data.len().get()).chain(moved).chain(poured))
     }
 
     /// The end of what is written, and of the file where its length changes.
@@ -111,7 +151,8 @@ impl Change {
     pub fn reach(&self) -> Offset {
         let writes = self.fresh.iter().chain(&self.home).map(|write| write.span().end());
         let copies = self.moves.iter().chain(&self.carried).map(|one| one.target().end());
-        let end = writes.chain(copies).max().unwrap_or_default();
+        let pours = self.pours.iter().map(|pour| pour.target().end());
+        let end = writes.chain(copies).chain(pours).max().unwrap_or_default();
         if self.new_len == self.old_len { end } else { end.max(self.new_len.end()) }
     }
 
@@ -119,7 +160,7 @@ impl Change {
     #[must_use]
     pub fn added(&self) -> Len {
         let stored = self.fresh.iter().filter(|write| matches!(write.data, Data::Bytes(_))).map(Write::span);
-        let moved = self.moves.iter().map(Move::target);
+        let moved = self.moves.iter().map(Move::target).chain(self.pours.iter().map(Pour::target));
         let behind = |span: Span| span.end().since(span.start().max(self.old_len.end()));
         total(stored.chain(moved).filter_map(behind).map(Len::get))
     }

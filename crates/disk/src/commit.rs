@@ -15,10 +15,17 @@
 //!    A fresh write to other bytes is carried as a home write: the journal holds its new bytes instead of the old.
 //! 5. No copy lies in memory whole: a move to such a place is read and written piece by piece, any other goes from the
 //!    image into the journal, and from there home.
+//! 6. What is poured is read once, in step c, by several threads: the journal knows where it goes, but not what it is.
+//!    That it is whole follows from a home write that is there. Over shadowed bytes it goes whatever they are, and they
+//!    do not come back.
+
+mod pour;
 
 use crate::journal::{Head, Journal, RECORD_MAX, Role, Writer, space};
 use crate::recover::{redo, take_back, verify};
-use crate::{Change, Cx, Data, Dev, DevKind, Error, Move, Place, ReadAt, Receipt, Result, Total, Write};
+use crate::{
+    Change, Cx, Data, Dev, DevKind, Error, Move, Place, Pour, ReadAt, Receipt, Result, Total, Write,
+};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::io;
 
@@ -28,12 +35,24 @@ enum Source<'c> {
     Bytes(&'c [u8]),
     Zero,
     Copy(Offset),
+    Beside(Offset),
+}
+
+/// When the bytes of a step are written, and what becomes of those that were there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// Before the commit point: there were zeros.
+    Fresh,
+    /// Before the commit point: nobody cares for what was there.
+    Shadowed,
+    /// Behind the commit point, from the journal.
+    Home,
 }
 
 /// One range that changes, at most as long as a record.
 pub(crate) struct Step<'c> {
     span: Span,
-    fresh: bool,
+    how: How,
     source: Source<'c>,
 }
 
@@ -42,6 +61,7 @@ pub(crate) struct Job<'j> {
     pub dev: &'j mut dyn Dev,
     pub journal: &'j mut Place,
     pub undo: Option<&'j mut Place>,
+    pub beside: Option<&'j dyn ReadAt>,
     pub about: &'j str,
 }
 
@@ -54,7 +74,7 @@ pub(crate) fn commit(mut job: Job<'_>, change: &Change, steps: &[Step<'_>], cx: 
     let journal = reserve(job.dev, change, steps)
         .and_then(|()| side_files(&mut job, change, steps, cx, &mut receipt))
         .inspect_err(|_| give_back(job.dev, change))?;
-    if let Err(source) = prepare(job.dev, change, steps, cx, &mut receipt) {
+    if let Err(source) = prepare(&mut job, change, steps, cx, &mut receipt) {
         return Err(back_out(&mut job, &journal, change, source));
     }
     finish(&mut job, &journal, cx, &mut receipt).map_err(|e| Error::Unfinished { source: Box::new(e) })?;
@@ -63,7 +83,7 @@ pub(crate) fn commit(mut job: Job<'_>, change: &Change, steps: &[Step<'_>], cx: 
 
 impl Receipt {
     fn of(steps: &[Step<'_>]) -> Self {
-        let of = |fresh| total(steps.iter().filter(|step| step.fresh == fresh));
+        let of = |fresh| total(steps.iter().filter(|step| (step.how != How::Home) == fresh));
         Self { fresh: of(true), home: of(false), ..Self::default() }
     }
 }
@@ -75,8 +95,8 @@ fn total<'s, 'c: 's>(steps: impl Iterator<Item = &'s Step<'c>>) -> Len {
 /// How long the journal of these steps can get.
 pub(crate) fn journal_len(steps: &[Step<'_>], old_len: Len) -> Len {
     let record = |step: &Step<'_>| {
-        let bytes =
-            if step.fresh || matches!(step.source, Source::Zero) { Len::ZERO } else { step.span.len() };
+        let carries = step.how == How::Home && !matches!(step.source, Source::Zero);
+        let bytes = if carries { step.span.len() } else { Len::ZERO };
         space::record(step.span, bytes, step.span.start() < old_len.end())
     };
     space::journal(steps.iter().map(record))
@@ -104,13 +124,16 @@ pub(crate) fn steps<'c>(dev: &dyn Dev, change: &'c Change) -> Result<Vec<Step<'c
     for one in &change.carried {
         carried_steps(change, *one, &mut steps)?;
     }
+    for pour in &change.pours {
+        pour::steps(dev, change, *pour, &mut steps)?;
+    }
     for write in &change.home {
-        steps.extend(pieces(write).map(|(span, source)| Step { span, fresh: false, source }));
+        steps.extend(pieces(write).map(|(span, source)| Step { span, how: How::Home, source }));
     }
     steps.sort_by_key(|step| step.span.start());
     let mut end = Offset::ZERO;
     for step in &steps {
-        let room = if step.fresh { change.new_len } else { change.old_len.min(change.new_len) };
+        let room = if step.how == How::Fresh { change.new_len } else { change.old_len.min(change.new_len) };
         if step.span.start() < end {
             return Err(Error::BadChange { what: "writes twice", span: step.span });
         }
@@ -124,8 +147,8 @@ pub(crate) fn steps<'c>(dev: &dyn Dev, change: &'c Change) -> Result<Vec<Step<'c
 
 /// A move reads the old state: nothing that is written before the home writes may lie there.
 fn check_moves(change: &Change) -> Result<()> {
-    let fresh: SpanSet =
-        change.fresh.iter().map(Write::span).chain(change.moves.iter().map(Move::target)).collect();
+    let written = change.fresh.iter().map(Write::span).chain(change.pours.iter().map(Pour::target));
+    let fresh: SpanSet = written.chain(change.moves.iter().map(Move::target)).collect();
     match change.moves.iter().find(|one| fresh.overlaps(one.from)) {
         Some(one) => Err(Error::BadChange { what: "moves bytes that it overwrites", span: one.from }),
         None => Ok(()),
@@ -171,7 +194,7 @@ fn fresh_steps<'c>(
             if was_zero && matches!(source, Source::Zero) {
                 continue;
             }
-            steps.push(Step { span, fresh: was_zero, source });
+            steps.push(Step { span, how: How::fresh(was_zero), source });
         }
     }
     Ok(())
@@ -187,7 +210,7 @@ fn move_steps(dev: &dyn Dev, change: &Change, one: Move, steps: &mut Vec<Step<'_
         for span in half.chunks(RECORD_MAX) {
             let ahead = span.start().since(one.to).ok_or_else(bad)?;
             let source = Source::Copy(one.from.start().checked_add(ahead).ok_or_else(bad)?);
-            steps.push(Step { span, fresh: !inside || reads_zero(dev, span)?, source });
+            steps.push(Step { span, how: How::fresh(!inside || reads_zero(dev, span)?), source });
         }
     }
     Ok(())
@@ -201,7 +224,7 @@ fn carried_steps(change: &Change, one: Move, steps: &mut Vec<Step<'_>>) -> Resul
     for from in one.from.chunks(RECORD_MAX) {
         let ahead = from.start().since(one.from.start()).ok_or_else(bad)?;
         let span = one.to.checked_add(ahead).and_then(|to| Span::new(to, from.len())).ok_or_else(bad)?;
-        steps.push(Step { span, fresh: false, source: Source::Copy(from.start()) });
+        steps.push(Step { span, how: How::Home, source: Source::Copy(from.start()) });
     }
     Ok(())
 }
@@ -227,10 +250,23 @@ fn read(dev: &dyn Dev, span: Span) -> Result<Vec<u8>> {
     Ok(buf)
 }
 
+impl How {
+    /// A place where there were zeros can be written before the commit point.
+    const fn fresh(was_zero: bool) -> Self {
+        if was_zero { Self::Fresh } else { Self::Home }
+    }
+}
+
 impl Step<'_> {
+    /// Written before the commit point, and never loaded before that.
+    const fn is_poured(&self) -> bool {
+        matches!((self.how, self.source), (How::Fresh | How::Shadowed, Source::Beside(_)))
+    }
+
     /// The new bytes; `dev` must still be in its old state where they are moved.
-    fn load(&self, dev: &dyn Dev) -> Result<Vec<u8>> {
+    fn load(&self, dev: &dyn Dev, beside: Option<&dyn ReadAt>) -> Result<Vec<u8>> {
         match self.source {
+            Source::Beside(from) => pour::load(beside, from, self.span),
             Source::Bytes(bytes) => Ok(bytes.to_vec()),
             Source::Zero => Ok(vec![0; self.span.len().to_usize()]),
             Source::Copy(from) => read(dev, Span::new(from, self.span.len()).unwrap_or_default()),
@@ -295,7 +331,7 @@ fn side_files(
         let mut journal = Writer::new(file, Role::Journal, there, &cx.limits)?;
         let undo = undo_file.map(|file| Writer::new(file, Role::Undo, back, &cx.limits));
         let mut undo = undo.transpose()?;
-        write_records(job.dev, change, steps, &mut journal, undo.as_mut(), cx)?;
+        write_records(job, change, steps, (&mut journal, undo.as_mut()), cx)?;
         if let (Some(writer), Some(place)) = (undo, &mut job.undo) {
             writer.finish()?.dev.flush()?;
             place.store.flush()?;
@@ -340,27 +376,34 @@ fn taken(error: Error, place: &Place, role: Role) -> Error {
 }
 
 fn write_records(
-    dev: &dyn Dev,
+    job: &Job<'_>,
     change: &Change,
     steps: &[Step<'_>],
-    journal: &mut Writer,
-    mut undo: Option<&mut Writer>,
+    (journal, mut undo): (&mut Writer, Option<&mut Writer>),
     cx: &Cx<'_>,
 ) -> Result<()> {
+    let dev: &dyn Dev = &*job.dev;
     let task = cx.progress.task("journal", Total::Bytes(total(steps.iter())));
     for step in steps {
         cx.cancel.check()?;
-        let new = step.load(dev)?;
         task.advance(step.span.len().get());
         let inside = step.span.start() < change.old_len.end();
+        if step.is_poured() {
+            journal.poured(step.span, step.how == How::Shadowed)?;
+            if undo.is_none() || !inside {
+                continue;
+            }
+        }
+        let new = step.load(dev, job.beside)?;
         let old = if inside { read(dev, step.span)? } else { Vec::new() };
-        if !step.fresh && matches!(step.source, Source::Copy(_)) && new == old {
+        let copied = step.how == How::Home && matches!(step.source, Source::Copy(_) | Source::Beside(_));
+        if copied && new == old {
             continue;
         }
-        if step.fresh {
-            journal.fresh(step.span, &new)?;
-        } else {
-            journal.home(step.span, &new, &old)?;
+        match step.how {
+            _ if step.is_poured() => {}
+            How::Home => journal.home(step.span, &new, &old)?,
+            How::Fresh | How::Shadowed => journal.fresh(step.span, &new)?,
         }
         if let Some(undo) = undo.as_deref_mut().filter(|_| inside && step.span.end() <= change.new_len.end())
         {
@@ -380,25 +423,26 @@ fn write_records(
 
 /// Step c.
 fn prepare(
-    dev: &mut dyn Dev,
+    job: &mut Job<'_>,
     change: &Change,
     steps: &[Step<'_>],
     cx: &Cx<'_>,
     receipt: &mut Receipt,
 ) -> Result<()> {
     if change.new_len > change.old_len {
-        dev.set_len(change.new_len)?;
+        job.dev.set_len(change.new_len)?;
     }
-    let fresh = || steps.iter().filter(|step| step.fresh);
-    let task = cx.progress.task("write to unused places", Total::Bytes(total(fresh())));
-    for step in fresh() {
+    let early = || steps.iter().filter(|step| step.how != How::Home);
+    let task = cx.progress.task("write to unused places", Total::Bytes(total(early())));
+    for step in early().filter(|step| !step.is_poured()) {
         cx.cancel.check()?;
-        let bytes = step.load(dev)?;
-        dev.write_at(step.span.start(), &bytes)?;
+        let bytes = step.load(job.dev, None)?;
+        job.dev.write_at(step.span.start(), &bytes)?;
         task.advance(step.span.len().get());
     }
-    if steps.iter().any(|step| step.fresh) {
-        dev.flush()?;
+    pour::run(job, early().filter(|step| step.is_poured()), &*task, cx)?;
+    if early().next().is_some() {
+        job.dev.flush()?;
         receipt.flushes = receipt.flushes.saturating_add(1);
     }
     cx.cancel.check()

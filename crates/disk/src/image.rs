@@ -256,23 +256,39 @@ impl Image {
     /// [`Error::Unfinished`]: recovery is needed. Any other: the image is as before.
     pub fn commit(&mut self, change: &Change, options: &CommitOptions, cx: &Cx<'_>) -> Result<Receipt> {
         let mut undo = self.undo_place(options)?;
-        self.commit_with(change, undo.as_mut(), &options.about, cx)
+        self.commit_with(change, None, undo.as_mut(), &options.about, cx)
     }
 
-    /// As [`Self::commit`], with the undo file in any store.
+    /// As [`Self::commit`], with the disk that the change pours from. `cx.limits.threads` of them read it.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]; but what is poured over shadowed bytes does not come back.
+    pub fn pour(
+        &mut self,
+        change: &Change,
+        beside: &dyn ReadAt,
+        options: &CommitOptions,
+        cx: &Cx<'_>,
+    ) -> Result<Receipt> {
+        let mut undo = self.undo_place(options)?;
+        self.commit_with(change, Some(beside), undo.as_mut(), &options.about, cx)
+    }
+
+    /// As [`Self::commit`] or [`Self::pour`], with the undo file in any store.
     ///
     /// # Errors
     /// As [`Self::commit`].
     pub fn commit_with(
         &mut self,
         change: &Change,
+        beside: Option<&dyn ReadAt>,
         undo: Option<&mut Place>,
         about: &str,
         cx: &Cx<'_>,
     ) -> Result<Receipt> {
         let steps = self.foresee_with(change, undo.as_deref())?;
         let (dev, journal, held) = self.writable()?;
-        let done = commit(Job { dev, journal, undo, about }, change, &steps, cx);
+        let done = commit(Job { dev, journal, undo, beside, about }, change, &steps, cx);
         drop(held);
         self.named.iter_mut().for_each(Named::look_again);
         done
@@ -451,7 +467,7 @@ impl Pending {
                 view.resize(journal.head.new_len)?;
             }
             Way::Back => {
-                for record in journal.fresh() {
+                for record in journal.added() {
                     let old = Span::whole(journal.head.old_len.min(image.len()));
                     record.span.intersect(old).map_or(Ok(()), |span| view.zero(span))?;
                 }

@@ -8,10 +8,11 @@
 //! ```
 //!
 //! 1. A journal without a valid commit record is void: whoever wrote it has not touched the image yet.
-//! 2. Records are ascending, disjoint and at most 1 MiB long. Home lies inside both lengths, fresh inside the new one.
+//! 2. Records are ascending, disjoint and at most 1 MiB long. Home and shadowed lie inside both lengths, fresh and poured
+//!    inside the new one.
 //! 3. Home carries its new bytes (or says zeros) and the checksums of the old sectors; fresh carries the digest and,
 //!    inside the old length, the checksums of its new bytes. What it replaces there read as zero, so that undoing it is
-//!    zeroing; behind the old end undoing it is cutting, whatever lies there.
+//!    zeroing; behind the old end undoing it is cutting, whatever lies there. What is poured has neither.
 //! 4. Everything read back is bounded by the length of the file and by the memory allowed, then checked against 2.
 //!
 //! An undo file is the journal of the way back, under another magic: its old bytes are those of the finished change.
@@ -55,6 +56,10 @@ pub(crate) enum Role {
 pub(crate) enum What {
     /// Written before the first home write; the record can tell whether it is there.
     Fresh,
+    /// As [`What::Fresh`], but that only a home write that is there tells whether it is whole.
+    Poured,
+    /// As [`What::Poured`], over bytes that do not matter: it stays when the change is undone.
+    Shadowed,
     /// Overwritten, with these bytes.
     Home,
     /// Overwritten, with zeros.

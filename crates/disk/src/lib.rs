@@ -24,7 +24,7 @@ mod recover;
 pub mod traits;
 pub mod view;
 
-pub use change::{Change, Data, Move, Write};
+pub use change::{Change, Data, Move, Pour, Write};
 pub use coarse::Coarse;
 pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
 pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Named, Owner, Place, Room, Store, Target};
@@ -35,5 +35,5 @@ pub use image::{CommitOptions, Foreseen, Image, OpenOptions, Outcome, Pending, R
 pub use linear::{Linear, Stripes};
 pub use mem::{MemDev, MemDisk, Sparse};
 pub use overlay::Overlay;
-pub use traits::{Disk, ReadAt, copy_up, read_record, read_vec, write_record};
+pub use traits::{Disk, PourInto, ReadAt, copy_up, read_record, read_vec, write_record};
 pub use view::{Limited, Slice};

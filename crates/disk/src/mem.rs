@@ -233,6 +233,7 @@ impl MemDisk {
     /// # Errors
     /// Where the change does not fit the disk.
     pub fn apply(&mut self, change: &crate::Change) -> Result<()> {
+        change.refuse_pours()?;
         if self.bytes.len != change.old_len {
             return Err(Error::OutOfBounds { span: Span::whole(change.old_len), len: self.bytes.len });
         }

@@ -9,13 +9,15 @@
 mod emit;
 
 use crate::traits::{bounded, within};
-use crate::{Budget, Change, Data, Disk, Error, ExtentKind, ExtentMap, Limits, ReadAt, Result};
-use ondisk::num::{round_down, round_up, to_usize};
+use crate::{Budget, Change, Data, Disk, Error, ExtentKind, ExtentMap, Limits, PourInto, ReadAt, Result};
+use ondisk::num::{round_down, round_up, to_u64, to_usize};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::BTreeMap;
 
 const SECTOR: u64 = 512;
 const PAGE: u64 = 4096;
+/// What a run takes in memory, as a part of the change that it becomes included.
+const RUN_WEIGHT: u64 = 256;
 
 /// Eight sectors, of which some are staged.
 struct Page {
@@ -37,6 +39,8 @@ enum Run {
 pub struct Overlay<'b> {
     base: &'b dyn ReadAt,
     beside: Option<&'b dyn ReadAt>,
+    /// Whether nobody cares for what is poured over.
+    shadowed: bool,
     len: Len,
     pages: BTreeMap<u64, Page>,
     /// Start → (end, run); disjoint, ascending.
@@ -52,6 +56,7 @@ impl<'b> Overlay<'b> {
         Self {
             base,
             beside: None,
+            shadowed: false,
             len: base.len(),
             pages: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -60,17 +65,33 @@ impl<'b> Overlay<'b> {
         }
     }
 
-    /// As [`Overlay::new`], with bytes of `beside` to be shown.
-    pub(crate) fn with_beside(base: &'b dyn ReadAt, beside: &'b dyn ReadAt, limits: &Limits) -> Self {
+    /// As [`Overlay::new`], with bytes of `beside` to be shown and poured.
+    #[must_use]
+    pub fn with_beside(base: &'b dyn ReadAt, beside: &'b dyn ReadAt, limits: &Limits) -> Self {
         Self { beside: Some(beside), ..Self::new(base, limits) }
+    }
+
+    /// Promises that all bytes that are poured over are *shadowed*: whoever is to see the image reads them elsewhere.
+    #[must_use]
+    pub const fn over_shadowed(mut self) -> Self {
+        self.shadowed = true;
+        self
+    }
+
+    /// About how much memory the staged bytes take.
+    #[must_use]
+    pub fn weight(&self) -> Len {
+        let pages = to_u64(self.pages.len()).saturating_mul(PAGE);
+        Len::new(to_u64(self.runs.len()).saturating_mul(RUN_WEIGHT).saturating_add(pages))
     }
 
     /// What a change makes of `base`.
     ///
     /// # Errors
-    /// Where the change does not fit the base, or its bytes not into the memory allowed.
+    /// Where the change does not fit the base, its bytes not into the memory allowed, or it pours.
     pub fn after(base: &'b dyn ReadAt, change: &Change, limits: &Limits) -> Result<Self> {
         let mut overlay = Self::new(base, limits);
+        change.refuse_pours()?;
         overlay.resize(change.old_len.max(change.new_len))?;
         for one in change.moves.iter().chain(&change.carried) {
             within(one.target(), overlay.len)?;
@@ -407,6 +428,14 @@ impl Disk for Overlay<'_> {
         // The rest of a sector behind an odd end was not promised.
         self.fresh.extend(whole_sectors(span, self.len).and_then(|sectors| sectors.intersect(span)));
         Ok(())
+    }
+}
+
+impl PourInto for Overlay<'_> {
+    fn pour(&mut self, span: Span, from: Offset) -> Result<()> {
+        let beside = self.beside.map_or(Len::ZERO, ReadAt::len);
+        bounded(from, span.len().to_usize(), beside)?;
+        self.show(span, from)
     }
 }
 

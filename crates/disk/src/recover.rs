@@ -3,9 +3,10 @@
 //! 0. The journal itself is made durable before anything follows from it.
 //! 1. Each home sector is old, new, torn (zeros), or foreign. One foreign sector, and nothing is written.
 //! 2. One new or torn sector (or a file already shortened) proves that the fresh writes are durable: forward.
-//! 3. Else the fresh ranges decide, read from the medium and not from the cache, because a failed flush leaves pages
+//! 3. Else, where anything was poured, back: nobody could tell whether that is whole. Else the fresh ranges decide, read from the medium and not from the cache, because a failed flush leaves pages
 //!    that look written: all digests right, forward; one wrong, back.
 //! 4. Back means zeroing fresh ranges inside the old length and cutting the file; what lies there must be zeros or ours.
+//!    What was poured over shadowed bytes stays: nobody cares for it.
 //! 5. All writes are absolute, so that recovery may itself be interrupted and run again.
 
 use crate::journal::{Found, Journal, Record, Role, What, sectors, sum};
@@ -116,7 +117,8 @@ pub(crate) fn way(dev: &dyn ReadAt, journal: &Journal, state: State) -> Result<W
         }
     }
     match state {
-        _ if missing.is_empty() => Ok(Way::Forward),
+        State::Begun if missing.is_empty() => Ok(Way::Forward),
+        State::Untouched if missing.is_empty() && !journal.pours() => Ok(Way::Forward),
         State::Begun => {
             let what = "the image has lost new bytes since the interruption";
             Err(Error::Foreign { what, spans: missing })
@@ -135,10 +137,10 @@ fn holds(dev: &dyn ReadAt, record: &Record) -> Result<bool> {
     Ok(*blake3::hash(&load(dev, record.span)?).as_bytes() == record.digest)
 }
 
-/// What would be zeroed must be zeros or ours, sector by sector.
+/// What is fresh and would be zeroed must be zeros or ours, sector by sector.
 fn check_fresh(dev: &dyn ReadAt, journal: &Journal) -> Result<()> {
     let mut foreign = SpanSet::new();
-    for record in inside(journal) {
+    for record in inside(journal).filter(|record| record.what == What::Fresh) {
         let now = load(dev, record.span)?;
         for ((part, is), new) in sectors(record.span, &now).zip(journal.sums(record)?) {
             if is.iter().any(|&byte| byte != 0) && sum(is) != new {
@@ -155,9 +157,9 @@ fn check_fresh(dev: &dyn ReadAt, journal: &Journal) -> Result<()> {
     })
 }
 
-/// The fresh ranges inside the old length.
+/// What was zero before inside the old length.
 fn inside(journal: &Journal) -> impl Iterator<Item = &Record> {
-    journal.fresh().filter(|record| record.span.start() < journal.head.old_len.end())
+    journal.added().filter(|record| record.span.start() < journal.head.old_len.end())
 }
 
 /// Step d, from the journal: home writes, the length, a flush.

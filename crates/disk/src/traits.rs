@@ -71,6 +71,15 @@ pub trait Disk: ReadAt {
     fn mark_fresh(&mut self, span: Span) -> Result<()>;
 }
 
+/// A [`Disk`] that takes bytes of the disk that lies beside it, without carrying them through memory.
+pub trait PourInto: Disk {
+    /// Makes `span` read as what lies beside from `from` on.
+    ///
+    /// # Errors
+    /// Where one of the ranges does not lie on its disk, or as [`Disk::write_at`].
+    fn pour(&mut self, span: Span, from: Offset) -> Result<()>;
+}
+
 macro_rules! forward_read_at {
     ($([$($bound:tt)*] $target:ty),*) => {$(
         impl<T: $($bound)* + ?Sized> ReadAt for $target {
@@ -100,6 +109,12 @@ impl<T: Disk + ?Sized> Disk for &mut T {
     }
     fn mark_fresh(&mut self, span: Span) -> Result<()> {
         (**self).mark_fresh(span)
+    }
+}
+
+impl<T: PourInto + ?Sized> PourInto for &mut T {
+    fn pour(&mut self, span: Span, from: Offset) -> Result<()> {
+        (**self).pour(span, from)
     }
 }
 

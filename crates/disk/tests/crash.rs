@@ -9,10 +9,10 @@
     clippy::unwrap_used
 )]
 
-use disk::{Change, Data, Disk, Limits, Move, Overlay, Sparse, Write};
+use disk::{Change, Data, Disk, Limits, Move, Overlay, Pour, Sparse, Write};
 use ondisk::{Len, Offset, Span};
 use testkit::sim::sample::{bytes, span, write};
-use testkit::sim::{Knobs, Report, Rng, after_return, sweep};
+use testkit::sim::{Knobs, Report, Rng, after_return, sweep, sweep_poured};
 
 const KIB: u64 = 1024;
 
@@ -141,6 +141,42 @@ fn an_undo_file_does_not_disturb() {
         let report = run(name, &base, &change, &knobs);
         assert!(report.failed == 0, "{name}: {:#?}", report.failures);
     }
+}
+
+/// A change that pours into a hole, behind the end, over bytes that nobody refers to, and over shadowed ones; and the
+/// disk that it pours from.
+fn poured() -> (Sparse, Change, Sparse) {
+    let pour = |from, len, to, shadowed| Pour { from: span(from, len), to: Offset::new(to), shadowed };
+    let pours = vec![
+        pour(0, 1024, 4 * KIB, true),
+        pour(2 * KIB, 1024, 6 * KIB, false),
+        pour(3 * KIB, 2 * KIB, 17 * KIB, false),
+        pour(8 * KIB, 4 * KIB, 62 * KIB, true),
+        pour(12 * KIB, 2 * KIB, 66 * KIB, false),
+    ];
+    let home = vec![write(4, 0, 512), write(5, 40 * KIB, 1024)];
+    let change = Change { pours, home, fresh: vec![write(6, 70 * KIB, 512)], ..change(64 * KIB, 72 * KIB) };
+    let mut beside = Sparse::new(Len::new(16 * KIB));
+    beside.put(Offset::ZERO, &bytes(7, 16 * KIB));
+    (base(64 * KIB, span(16 * KIB, 16 * KIB)), change, beside)
+}
+
+#[test]
+fn what_is_poured_is_whole_or_does_not_matter() {
+    let (base, change, beside) = poured();
+    for undo in [false, true] {
+        let knobs = Knobs { undo, ..knobs() };
+        let report = sweep_poured(&base, &change, &beside, &knobs, &mut |image| assert!(!image.is_empty()));
+        println!("{} states tried; {} before, {} after", report.tried(), report.before, report.after);
+        report.assert_clean();
+        assert!(report.before > 0 && report.after > 0);
+    }
+    let without = Change { pours: Vec::new(), ..change.clone() };
+    let teeth = |change: &Change, flush| {
+        let knobs = Knobs { lazy_flush: Some(flush), faults: false, nested_every: 0, ..Knobs::quick() };
+        sweep_poured(&base, change, &beside, &knobs, &mut |_| {}).failed
+    };
+    assert!(teeth(&change, 2) > teeth(&without, 2), "nobody misses the flush of what is poured");
 }
 
 /// Changes as the overlay makes them, at random.

@@ -9,32 +9,26 @@
 //!
 //! 1. Every batch is a change of one file, staged on an overlay and committed by itself. Between batches, and in every
 //!    state that recovery ends in, the child reads as it did: to be interrupted costs nothing but time.
-//! 2. A batch that was committed before is found to be there and is no change: repeating a command continues it.
-//! 3. Memory is bounded by the batch.
+//! 2. What was carried before is found to be there and is not carried again: repeating a command continues it.
+//! 3. Data are not staged: they pour from the disk beside when the batch is committed, read once, by several threads.
+//!    What `flatten` and `rebase` carry goes to bytes that nothing refers to. What `coalesce` carries goes over bytes of
+//!    the parent that the child shadows, whatever they are: it stores the same positions itself. So a crash may leave
+//!    any mixture of old and new there, and only there: tables pass the journal as ever.
+//! 4. Memory is bounded: a batch ends where its tables and its list of runs have become long.
+
+mod carry;
+mod differ;
+
+pub use carry::Take;
 
 use crate::source::Source;
 use crate::{Error, Result};
+use carry::Carrier;
 use container::link::{self, Link};
 use container::{BlockStatus, Container, Facts, Mapped, Severity};
-use disk::{Change, Cx, Disk, ExtentKind, ExtentMap, Overlay, ReadAt};
+use disk::{Change, Cx, ExtentKind, ExtentMap, Overlay, ReadAt};
 use ondisk::{Len, Offset, Span};
-
-/// Runs are looked at in windows of this length, and bytes are carried in pieces.
-const WINDOW: Len = Len::mib(64);
-const PIECE: Len = Len::mib(1);
-/// What differs is carried in units of this length.
-const UNIT: Len = Len::kib(64);
-
-/// Which bytes of a child are carried.
-#[derive(Clone, Copy)]
-pub enum Take<'a> {
-    /// What the child stores itself, zeros that it states included.
-    Own,
-    /// What it gets from its parents.
-    Inherited,
-    /// What it does not store and this disk does not have.
-    Missing(&'a dyn ReadAt),
-}
+use std::sync::Arc;
 
 /// What happens when the last byte is carried.
 #[derive(Clone, Copy, Debug)]
@@ -69,27 +63,33 @@ pub struct Part {
     pub check: bool,
 }
 
-/// Stages a part of carrying bytes that `child` reads as into `target`, which is its parent or itself.
+/// Stages a part of carrying bytes into `target`. The change pours from the child that is taken, or else from the parent
+/// of the target: see [`beside`].
 ///
 /// # Errors
 /// Where one of them cannot be read, or the target not be written to.
-pub fn carry(
-    target: &Source<'_>,
-    child: &Source<'_>,
-    take: Take<'_>,
-    then: Then<'_>,
-    part: Part,
-    cx: &Cx<'_>,
-) -> Result<Batch> {
-    let view = child.open(child.file, cx)?;
-    let mut overlay = Overlay::new(target.file, &cx.limits);
+pub fn carry(target: &Source<'_>, take: Take<'_>, then: Then<'_>, part: Part, cx: &Cx<'_>) -> Result<Batch> {
+    let inherited = beside(target);
+    let view;
+    let (map, beside): (&dyn Mapped, &dyn ReadAt) = match take {
+        Take::Own(child) => (child, child),
+        Take::Inherited | Take::Missing(_) => {
+            view = target.open(target.file, cx)?;
+            (&view, &inherited)
+        }
+    };
+    let mut overlay = Overlay::with_beside(target.file, beside, &cx.limits);
+    let own = matches!(take, Take::Own(_));
+    if own {
+        overlay = overlay.over_shadowed();
+    }
     if part.check {
         require_sound(&target.open(&mut overlay, cx)?)?;
     }
     // Tapdisk hides parents: nobody but who knows the chain shall write to them.
-    let hidden = matches!(take, Take::Own) && link::set_hidden(&mut overlay, target.format, false)?;
+    let hidden = own && link::set_hidden(&mut overlay, target.format, false)?;
     let mut disk = target.open(&mut overlay, cx)?;
-    let mut carrier = Carrier { view: &view, take, room: part.room, carried: Len::ZERO };
+    let mut carrier = Carrier { take, map, beside, room: part.room, carried: Len::ZERO, repeats: true };
     let next = carrier.run(&mut disk, part.from, cx)?;
     let carried = carrier.carried;
     if part.check {
@@ -107,87 +107,12 @@ pub fn carry(
     Ok(Batch { change: overlay.into_change()?, next, carried })
 }
 
-struct Carrier<'a, 'd> {
-    view: &'a Container<&'d dyn ReadAt>,
-    take: Take<'a>,
-    room: Len,
-    carried: Len,
-}
-
-impl Carrier<'_, '_> {
-    /// Carries until the room is used up; where to go on.
-    fn run(&mut self, disk: &mut dyn Disk, from: Offset, cx: &Cx<'_>) -> Result<Option<Offset>> {
-        let rest = Span::between(from, self.view.len().end()).unwrap_or_default();
-        let task = cx.progress.task("carry", disk::Total::Bytes(rest.len()));
-        let take = self.take;
-        for window in rest.chunks(WINDOW) {
-            cx.cancel.check()?;
-            for run in self.view.status(window)?.into_iter().filter(|run| take.wants(run)) {
-                for piece in run.span.chunks(PIECE) {
-                    if self.carried >= self.room {
-                        return Ok(Some(piece.start()));
-                    }
-                    self.piece(disk, piece, &run)?;
-                }
-            }
-            task.advance(window.len().get());
-        }
-        Ok(None)
-    }
-
-    fn piece(&mut self, disk: &mut dyn Disk, piece: Span, run: &BlockStatus) -> Result<()> {
-        if matches!(self.take, Take::Own) && run.zero {
-            return Ok(disk.discard(piece)?);
-        }
-        let mut bytes = vec![0; piece.len().to_usize()];
-        self.view.read_at(piece.start(), &mut bytes)?;
-        match self.take {
-            Take::Own if bytes.iter().all(|&byte| byte == 0) => disk.discard(piece)?,
-            Take::Inherited if bytes.iter().all(|&byte| byte == 0) => {}
-            Take::Own | Take::Inherited => {
-                disk.write_at(piece.start(), &bytes)?;
-                self.count(piece.len());
-            }
-            Take::Missing(other) => self.differing(disk, piece, &bytes, other)?,
-        }
-        Ok(())
-    }
-
-    /// Writes the units of a piece that `other` reads otherwise.
-    fn differing(
-        &mut self,
-        disk: &mut dyn Disk,
-        piece: Span,
-        bytes: &[u8],
-        other: &dyn ReadAt,
-    ) -> Result<()> {
-        let mut theirs = vec![0; bytes.len()];
-        if let Some(there) = piece.intersect(Span::whole(other.len())) {
-            other.read_at(there.start(), theirs.get_mut(..there.len().to_usize()).unwrap_or_default())?;
-        }
-        let units = bytes.chunks(UNIT.to_usize()).zip(theirs.chunks(UNIT.to_usize()));
-        for (span, (mine, their)) in piece.chunks(UNIT).zip(units) {
-            if mine != their {
-                disk.write_at(span.start(), mine)?;
-                self.count(span.len());
-            }
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, more: Len) {
-        self.carried = Len::new(self.carried.get().saturating_add(more.get()));
-    }
-}
-
-impl Take<'_> {
-    fn wants(self, run: &BlockStatus) -> bool {
-        let own = run.present && run.depth == 0;
-        match self {
-            Self::Own => own,
-            Self::Inherited => !own && run.data,
-            Self::Missing(_) => !own,
-        }
+/// What changes of an image pour from that take what it does not store: its parent, or nothing.
+#[must_use]
+pub fn beside(image: &Source<'_>) -> Arc<dyn Mapped + Send> {
+    match &image.parent {
+        Some(parent) => Arc::clone(&parent.disk),
+        None => Arc::new(Nothing(Len::ZERO)),
     }
 }
 

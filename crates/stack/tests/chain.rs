@@ -1,4 +1,5 @@
-//! A batch that goes into a parent: in every state that a crash and its recovery leave, the child reads as it did.
+//! What goes into a parent, and the names of parents: in every state that a crash and its recovery leave, everybody
+//! reads as he did.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -6,16 +7,16 @@
     clippy::unwrap_used
 )]
 
+use container::link::Link;
 use container::{Container, Format, Mapped};
-use disk::{Cancel, Image as File, Limits, OpenOptions, ReadAt, Sparse};
+use disk::{Cancel, CommitOptions, Cx, Image as File, Limits, OpenOptions, ReadAt, Sparse};
+use ondisk::guid::Uuid;
 use ondisk::{Len, Offset};
-use stack::chain::{Nothing, Part, Take, Then, carry};
+use stack::chain::{Batch, Nothing, Part, Take, Then, carry, relink};
 use stack::source::{Parent, Source};
 use std::sync::Arc;
-use testkit::sim::{Knobs, cx, sweep};
+use testkit::sim::{Knobs, cx, sweep, sweep_poured};
 use testkit::vhd::{Block, Image, content};
-
-const ALL: Part = Part { from: Offset::ZERO, room: Len::mib(64), check: true };
 
 fn source(file: &dyn ReadAt, parent: Option<Parent>) -> Source<'_> {
     Source { file, format: Format::Vhd, with: Default::default(), parent, fixed_len: false }
@@ -44,43 +45,89 @@ fn images() -> (Image, Image) {
 fn open(dir: &tempfile::TempDir, name: &str, image: &Image) -> File {
     let path = dir.path().join(name);
     std::fs::write(&path, image.build()).unwrap();
-    File::open(&path, &OpenOptions::default()).unwrap()
+    File::open(&path, &OpenOptions { write: true, ..OpenOptions::default() }).unwrap()
 }
 
+/// The child over nothing: what it stores itself.
+fn alone<'f>(top: &'f File, id: Option<Uuid>, cancel: &Cancel) -> Container<&'f dyn ReadAt> {
+    let shadow = Parent { disk: Arc::new(Nothing(Len::mib(2))), id };
+    let file: &dyn ReadAt = top;
+    source(file, Some(shadow)).open(file, &cx(cancel)).unwrap()
+}
+
+fn part(from: Offset) -> Part {
+    Part { from, room: Len::kib(60), check: true }
+}
+
+/// What `top` reads as over a parent that somebody has recovered.
+fn over(top: &File, id: Option<Uuid>, recovered: &dyn ReadAt) -> Vec<u8> {
+    let below = disk::MemDisk::from(Sparse::load(recovered).unwrap());
+    let below: Arc<dyn Mapped + Send> =
+        Arc::new(Container::open(below, Format::Vhd, &Limits::default()).unwrap());
+    let cancel = Cancel::new();
+    read(&source(top, Some(Parent { disk: below, id })).open(top, &cx(&cancel)).unwrap())
+}
+
+/// Batch after batch, and then the name of the parent in a child of the child: each is swept, and committed.
 #[test]
-fn the_child_reads_the_same_in_every_state() {
+fn everybody_reads_the_same_in_every_state() {
     let dir = tempfile::tempdir().unwrap();
     let (base, child) = images();
     let want = content(&child.build(), Some(&content(&base.build(), None)));
-    let (parent, top) = (open(&dir, "base", &base), open(&dir, "top", &child));
+    let leaf = Image {
+        uuid: *b"l a leaf over it",
+        creator: *b"win ",
+        batmap: false,
+        parent: Some((child.uuid, vec![(*b"MacX", b"file://./the top of it".to_vec())])),
+        blocks: vec![
+            Block { index: 4, sectors: vec![3..9, 11..12] },
+            Block { index: 9, sectors: vec![0..1, 9..20] },
+        ],
+        ..child.clone()
+    };
+    let want_leaf = content(&leaf.build(), Some(&want));
+    let (mut parent, top) = (open(&dir, "base", &base), open(&dir, "top", &child));
+    let mut leaf = open(&dir, "leaf", &leaf);
     let cancel = Cancel::new();
-    let id = Some(ondisk::guid::Uuid(base.uuid));
-    let shadow = Parent { disk: Arc::new(Nothing(Len::mib(2))), id };
-    let batch = carry(
-        &source(&parent, None),
-        &source(&top, Some(shadow)),
-        Take::Own,
-        Then::Nothing,
-        ALL,
-        &cx(&cancel),
-    );
-    let batch = batch.unwrap();
-    assert!(batch.next.is_none() && !batch.change.is_empty());
-    let stored = Sparse::load(&parent).unwrap();
+    let [id, top_id] = [base.uuid, child.uuid].map(|id| Some(Uuid(id)));
+    let view = alone(&top, id, &cancel);
     let knobs = Knobs { pairs: 60, random: 60, mixes: 100, nested_every: 40, ..Knobs::quick() };
-    let report = sweep(&stored, &batch.change, &knobs, &mut |recovered| {
-        let below = Container::open(
-            disk::MemDisk::from(Sparse::load(recovered).unwrap()),
-            Format::Vhd,
-            &Limits::default(),
-        );
-        let below: Arc<dyn Mapped + Send> = Arc::new(below.unwrap());
-        let over = source(&top, Some(Parent { disk: below, id })).open(&top, &cx(&cancel)).unwrap();
-        assert!(read(&over) == want);
+    let mut next = Some(Offset::ZERO);
+    let mut batches = 0;
+    while let Some(from) = next {
+        let batch = carry(&source(&parent, None), Take::Own(&view), Then::Nothing, part(from), &cx(&cancel));
+        let batch = batch.unwrap();
+        let stored = Sparse::load(&parent).unwrap();
+        let report = sweep_poured(&stored, &batch.change, &view, &knobs, &mut |recovered| {
+            assert!(over(&top, id, recovered) == want);
+        });
+        println!("{} states: {} before, {} after", report.tried(), report.before, report.after);
+        report.assert_clean();
+        assert!(report.before > 0 && report.after > 0);
+        assert!(batch.change.pours.iter().any(|pour| pour.shadowed) || batches > 0);
+        parent.pour(&batch.change, &view, &CommitOptions::default(), &cx(&cancel)).unwrap();
+        next = batch.next;
+        batches += 1;
+    }
+    assert!(batches >= 2);
+    // From here on the leaf may stand on either of the two.
+    let link = Link { name: "base".to_owned(), format: Format::Vhd, id, timestamp: 0 };
+    let change = relink(&source(&leaf, None), &link, &cx(&cancel)).unwrap();
+    let (below, middle) = (read(&parent), Sparse::load(&top).unwrap());
+    let report = sweep(&Sparse::load(&leaf).unwrap(), &change, &knobs, &mut |recovered| {
+        let bytes = read(recovered);
+        let named =
+            Container::open(recovered, Format::Vhd, &Limits::default()).unwrap().parent_ref().unwrap();
+        let on = if named.id == id {
+            content(&below, None)
+        } else {
+            content(&read(&middle), Some(&content(&below, None)))
+        };
+        assert!(named.id == id || named.id == top_id);
+        assert!(content(&bytes, Some(&on)) == want_leaf);
     });
-    println!("{} states: {} before, {} after", report.tried(), report.before, report.after);
-    assert!(report.before > 0 && report.after > 0);
     report.assert_clean();
+    leaf.commit(&change, &CommitOptions::default(), &cx(&cancel)).unwrap();
 }
 
 #[test]
@@ -88,24 +135,21 @@ fn batches_add_up_and_are_found_done() {
     let dir = tempfile::tempdir().unwrap();
     let (base, child) = images();
     let want = content(&child.build(), Some(&content(&base.build(), None)));
-    let (parent, top) = (open(&dir, "base", &base), open(&dir, "top", &child));
-    let mut file = disk::MemDisk::from(Sparse::load(&parent).unwrap());
+    let (mut parent, top) = (open(&dir, "base", &base), open(&dir, "top", &child));
     let cancel = Cancel::new();
-    let id = Some(ondisk::guid::Uuid(base.uuid));
-    let mut changes = Vec::new();
-    for _ in 0..2 {
+    let id = Some(Uuid(base.uuid));
+    let view = alone(&top, id, &cancel);
+    for round in 0..2 {
         let mut next = Some(Offset::ZERO);
         while let Some(from) = next {
-            let shadow = Parent { disk: Arc::new(Nothing(Len::mib(2))), id };
-            let (target, over) = (source(&file, None), source(&top, Some(shadow)));
-            let part = Part { from, room: Len::kib(32), check: true };
-            let batch = carry(&target, &over, Take::Own, Then::Nothing, part, &cx(&cancel)).unwrap();
-            next = batch.next;
-            changes.push(batch.change.is_empty());
-            file.apply(&batch.change).unwrap();
+            let batch =
+                carry(&source(&parent, None), Take::Own(&view), Then::Nothing, part(from), &cx(&cancel));
+            let Batch { change, next: then, .. } = batch.unwrap();
+            assert_eq!(change.is_empty(), round == 1);
+            let many = Cx { limits: Limits { threads: 4, ..Limits::default() }, ..cx(&cancel) };
+            parent.pour(&change, &view, &CommitOptions::default(), &many).unwrap();
+            next = then;
         }
+        assert!(content(&read(&parent), None) == want);
     }
-    assert!(changes.len() == 4 && !changes[0], "{changes:?}");
-    assert!(changes[changes.len() / 2..].iter().all(|empty| *empty), "{changes:?}");
-    assert!(content(&file.to_vec(), None) == want);
 }

@@ -27,7 +27,7 @@ mod sweep;
 mod world;
 
 pub use states::{Rng, crash_states};
-pub use sweep::{Knobs, Report, after_return, sweep};
+pub use sweep::{Knobs, Report, after_return, sweep, sweep_poured};
 pub use world::{Fault, FaultKind, Op, SimDev, SimStore, Snapshot, World};
 
 use disk::{Cancel, Cx, Image, Limits, Place, Quiet, Sparse};

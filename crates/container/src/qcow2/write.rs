@@ -14,7 +14,7 @@ use super::read::What;
 use super::refcount::Refcounts;
 use super::{Qcow2, file, header, store};
 use crate::{Error, Result};
-use disk::Disk;
+use disk::{Disk, PourInto};
 use ondisk::{Len, Offset, Span};
 use std::sync::PoisonError;
 
@@ -470,5 +470,17 @@ impl<D: Disk> Disk for Qcow2<D> {
     }
     fn mark_fresh(&mut self, span: Span) -> disk::Result<()> {
         Ok(self.pass_fresh(span)?)
+    }
+}
+
+impl<D: PourInto> PourInto for Qcow2<D> {
+    fn pour(&mut self, span: Span, from: Offset) -> disk::Result<()> {
+        disk::traits::within(span, self.header.size)?;
+        self.ready()?;
+        for piece in self.by_cluster(span) {
+            let there = Span::new(self.own(piece)?, piece.len()).unwrap_or_default();
+            self.file.pour(there, offset_in(from, span.start(), piece))?;
+        }
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::read::{Piece, Place, Source};
 use super::{Body, Sparse, Vhd};
 use crate::{Error, Result};
 use disk::traits::{bounded, within};
-use disk::{Disk, ReadAt};
+use disk::{Disk, PourInto, ReadAt};
 use ondisk::num::{low32, round_up};
 use ondisk::{Len, Offset, Span};
 use zerocopy::IntoBytes;
@@ -363,5 +363,23 @@ impl<D: Disk> Disk for Vhd<D> {
         }
         self.ready()?;
         Ok(self.pieces(span).try_for_each(|piece| self.mark_piece(piece))?)
+    }
+}
+
+impl<D: PourInto> PourInto for Vhd<D> {
+    fn pour(&mut self, span: Span, from: Offset) -> disk::Result<()> {
+        within(span, self.len)?;
+        if self.is_fixed() {
+            self.writable()?;
+            return self.file.pour(span, from);
+        }
+        for piece in self.pieces(span) {
+            let place = self.find_or_make(piece)?;
+            self.claim(piece, place)?;
+            let there = Span::new(place.offset_of(piece.span.start(), piece.block), piece.span.len());
+            let ahead = piece.span.start().since(span.start()).unwrap_or_default();
+            self.file.pour(there.unwrap_or_default(), from.checked_add(ahead).unwrap_or(from))?;
+        }
+        Ok(())
     }
 }

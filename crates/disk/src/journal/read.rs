@@ -68,6 +68,16 @@ impl Journal {
         self.records.iter().filter(|record| record.what == What::Fresh)
     }
 
+    /// What has been written where there was nothing, and is taken away when the change is undone.
+    pub fn added(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| matches!(record.what, What::Fresh | What::Poured))
+    }
+
+    /// Whether something is poured, of which only a home write that is there tells that it is whole.
+    pub fn pours(&self) -> bool {
+        self.records.iter().any(|record| matches!(record.what, What::Poured | What::Shadowed))
+    }
+
     /// Bytes that are overwritten.
     pub fn home_len(&self) -> Len {
         Len::new(self.home().map(|record| record.span.len().get()).fold(0, u64::saturating_add))
@@ -160,25 +170,28 @@ fn record(entry: &Entry, role: Role, head: &Head, at: Offset) -> Result<Record> 
         (2, _) => What::Home,
         (3, _) => What::HomeZero,
         (4, Role::Undo) => What::Tail,
+        (5, Role::Journal) => What::Poured,
+        (6, Role::Journal) => What::Shadowed,
         _ => return Err(bad("has a record of an unknown kind")),
     };
     let span = Span::new(Offset::new(entry.at.get()), Len::new(entry.len.get()));
     let span = span.filter(|span| !span.is_empty() && span.len() <= RECORD_MAX);
     let span = span.ok_or_else(|| bad("has a record of an impossible length"))?;
     let room = match what {
-        What::Fresh => Span::whole(head.new_len),
-        What::Home | What::HomeZero => Span::whole(head.old_len.min(head.new_len)),
+        What::Fresh | What::Poured => Span::whole(head.new_len),
+        What::Home | What::HomeZero | What::Shadowed => Span::whole(head.old_len.min(head.new_len)),
         What::Tail => Span::between(head.old_len.end(), head.new_len.end()).unwrap_or_default(),
     };
     // A fresh range that straddles the old end would be half zeroed, half cut off when undone.
-    let straddles =
-        what == What::Fresh && span.start() < head.old_len.end() && span.end() > head.old_len.end();
+    let early = matches!(what, What::Fresh | What::Poured);
+    let straddles = early && span.start() < head.old_len.end() && span.end() > head.old_len.end();
     if !room.contains(span) || straddles {
         return Err(bad("has a record outside the image"));
     }
     let bytes = if matches!(what, What::Home | What::Tail) { span.len() } else { Len::ZERO };
     let cut_off = what == What::Fresh && span.start() >= head.old_len.end();
-    let sums = if cut_off || what == What::Tail { 0 } else { sector_count(span).saturating_mul(4) };
+    let unsummed = cut_off || matches!(what, What::Tail | What::Poured | What::Shadowed);
+    let sums = if unsummed { 0 } else { sector_count(span).saturating_mul(4) };
     let bytes = Span::new(at, bytes).ok_or_else(|| bad("is too long"))?;
     let sums = Span::new(bytes.end(), Len::new(sums)).ok_or_else(|| bad("is too long"))?;
     Ok(Record { what, span, bytes, sums, digest: entry.digest })

@@ -58,6 +58,12 @@ impl Writer {
         self.record(What::Fresh, span, &[], summed, blake3::hash(new).into())
     }
 
+    /// A range that is poured before the commit point.
+    pub fn poured(&mut self, span: Span, shadowed: bool) -> Result<()> {
+        let what = if shadowed { What::Shadowed } else { What::Poured };
+        self.record(what, span, &[], &[], [0; 32])
+    }
+
     /// A home range, what will be there, and what is there.
     pub fn home(&mut self, span: Span, new: &[u8], old: &[u8]) -> Result<()> {
         if new.iter().all(|&byte| byte == 0) {
@@ -147,6 +153,8 @@ fn entry_of(record: &Record) -> Entry {
         What::Home => 2,
         What::HomeZero => 3,
         What::Tail => 4,
+        What::Poured => 5,
+        What::Shadowed => 6,
     });
     entry.at = U64::new(record.span.start().get());
     entry.len = U64::new(record.span.len().get());

@@ -1,7 +1,7 @@
 //! What is staged, as a change.
 
 use super::{Overlay, Run, SECTOR, slice};
-use crate::{Change, Data, Move, ReadAt, Result, Write};
+use crate::{Change, Data, Move, Pour, ReadAt, Result, Write};
 use ondisk::num::to_u64;
 use ondisk::{Len, Offset, Span, SpanSet};
 
@@ -25,6 +25,7 @@ impl Overlay<'_> {
         change.fresh.sort_by_key(|write| write.at);
         change.home.sort_by_key(|write| write.at);
         change.moves.sort_by_key(|one| one.to);
+        change.pours.sort_by_key(|one| one.to);
         change.carried.sort_by_key(|one| one.to);
         Ok(change)
     }
@@ -75,7 +76,7 @@ impl Overlay<'_> {
                 match run {
                     Run::Zero => self.emit_zeros(part, change)?,
                     Run::Copy(from) => self.emit_copy(part, from, change)?,
-                    Run::Beside(_) => self.emit_bytes(part, change)?,
+                    Run::Beside(from) => self.emit_pours(part, from, change),
                 }
             }
         }
@@ -116,6 +117,17 @@ impl Overlay<'_> {
         };
         change.moves.extend(self.fresh.intersect(span).filter_map(copied));
         change.carried.extend(self.fresh.gaps(span).filter_map(copied));
+    }
+
+    /// What is poured over fresh bytes is not over shadowed ones.
+    fn emit_pours(&self, span: Span, from: Offset, change: &mut Change) {
+        let poured = |part: Span, shadowed| {
+            let ahead = part.start().since(span.start())?;
+            let from = Span::new(from.checked_add(ahead)?, part.len())?;
+            Some(Pour { from, to: part.start(), shadowed })
+        };
+        change.pours.extend(self.fresh.intersect(span).filter_map(|part| poured(part, false)));
+        change.pours.extend(self.fresh.gaps(span).filter_map(|part| poured(part, self.shadowed)));
     }
 
     fn emit(&self, span: Span, into: &mut Vec<Write>) -> Result<()> {

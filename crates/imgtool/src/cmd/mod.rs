@@ -22,7 +22,7 @@ use crate::args::{self, Command};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
-use disk::{Change, CommitOptions, Foreseen, Image, Receipt};
+use disk::{Change, CommitOptions, Foreseen, Image, ReadAt, Receipt};
 use ondisk::Len;
 use std::path::Path;
 
@@ -84,6 +84,18 @@ fn commit(
     how: &args::Change,
     session: &Session,
 ) -> Result<Committed, Failure> {
+    pour(image, name, change, None, how, session)
+}
+
+/// As [`commit`], with the disk that the change pours from.
+fn pour(
+    image: &mut Image,
+    name: &Path,
+    change: &Change,
+    beside: Option<&dyn ReadAt>,
+    how: &args::Change,
+    session: &Session,
+) -> Result<Committed, Failure> {
     let options = CommitOptions { undo: how.undo.clone(), about: about() };
     if change.is_empty() {
         return Ok(Committed::Nothing);
@@ -92,7 +104,12 @@ fn commit(
         return image.foresee(change, &options).of(name).map(Committed::Foreseen);
     }
     session.cancel.check().of(name)?;
-    image.commit(change, &options, &session.change_cx()).of(name).map(Committed::Done)
+    let cx = session.change_cx();
+    let done = match beside {
+        Some(beside) => image.pour(change, beside, &options, &cx),
+        None => image.commit(change, &options, &cx),
+    };
+    done.of(name).map(Committed::Done)
 }
 
 /// The command line, for people who find a journal.

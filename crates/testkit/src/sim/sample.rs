@@ -53,7 +53,7 @@ pub fn change() -> Change {
 pub fn journal(base: &Sparse, change: &Change) -> Vec<u8> {
     let world = world_of(base);
     let cancel = Cancel::new();
-    image(&world).commit_with(change, None, "a \u{1b}command", &cx(&cancel)).unwrap();
+    image(&world).commit_with(change, None, None, "a \u{1b}command", &cx(&cancel)).unwrap();
     let mut journal = Vec::new();
     for op in &world.lock().unwrap().log {
         if let Op::Write { file: 1, at, data, .. } = op {

@@ -3,8 +3,8 @@
 use super::{
     Fault, FaultKind, JOURNAL, Op, SimDev, Snapshot, UNDO, World, crash_states, cx, image, place, world_of,
 };
-use disk::{Cancel, Change, Dev, Error, Outcome, ReadAt, Receipt, Sparse};
-use ondisk::{Len, Offset, Span};
+use disk::{Cancel, Change, Dev, Error, Outcome, Pour, ReadAt, Receipt, Sparse};
+use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
@@ -120,10 +120,22 @@ impl Report {
     }
 }
 
+/// What is committed.
+#[derive(Clone, Copy)]
+struct Work<'r> {
+    change: &'r Change,
+    /// What it pours from.
+    beside: Option<&'r dyn ReadAt>,
+    knobs: &'r Knobs,
+}
+
 struct Run<'r> {
     before: Sparse,
     after: Sparse,
-    knobs: &'r Knobs,
+    work: Work<'r>,
+    /// Bytes that do not matter where recovery ends in the state before, and who looks at the rest then.
+    shadowed: SpanSet,
+    check: &'r mut dyn FnMut(&dyn ReadAt),
     report: Report,
     seen: HashSet<[u8; 32]>,
 }
@@ -134,9 +146,29 @@ struct Run<'r> {
 /// # Panics
 /// Where the commit fails without any disturbance.
 pub fn sweep(base: &Sparse, change: &Change, knobs: &Knobs, check: &mut dyn FnMut(&dyn ReadAt)) -> Report {
+    run(base, Work { change, beside: None, knobs }, check)
+}
+
+/// As [`sweep`], with the disk that the change pours from. What it pours over shadowed bytes may be there before as
+/// well, in part: `check` sees the image after every recovery that ends so.
+///
+/// # Panics
+/// As [`sweep`].
+pub fn sweep_poured(
+    base: &Sparse,
+    change: &Change,
+    beside: &dyn ReadAt,
+    knobs: &Knobs,
+    check: &mut dyn FnMut(&dyn ReadAt),
+) -> Report {
+    run(base, Work { change, beside: Some(beside), knobs }, check)
+}
+
+fn run(base: &Sparse, work: Work<'_>, check: &mut dyn FnMut(&dyn ReadAt)) -> Report {
+    let (change, knobs) = (work.change, work.knobs);
     let world = world_of(base);
     world.lock().unwrap().lazy_flush = knobs.lazy_flush;
-    let receipt = commit(&world, change, knobs.undo).unwrap();
+    let receipt = commit(&world, work).unwrap();
     let start = Snapshot::of(base.clone());
     let (log, calls, after) = {
         let world = world.lock().unwrap();
@@ -147,30 +179,32 @@ pub fn sweep(base: &Sparse, change: &Change, knobs: &Knobs, check: &mut dyn FnMu
     let mut run = Run {
         before: base.clone(),
         after,
-        knobs,
+        work,
+        shadowed: change.pours.iter().filter(|pour| pour.shadowed).map(Pour::target).collect(),
+        check,
         report: Report { receipt, ..Report::default() },
         seen: HashSet::new(),
     };
     run.crashes(&start, &log);
     if knobs.faults {
         for (call, name) in calls.iter().enumerate() {
-            run.faults(change, call, name);
-            run.killed(change, call, name);
+            run.faults(call, name);
+            run.killed(call, name);
         }
     }
     run.report
 }
 
-fn commit(world: &super::Shared, change: &Change, undo: bool) -> disk::Result<Receipt> {
+fn commit(world: &super::Shared, work: Work<'_>) -> disk::Result<Receipt> {
     let cancel = Cancel::new();
-    let mut undo = undo.then(|| place(world, UNDO));
-    image(world).commit_with(change, undo.as_mut(), "simulated", &cx(&cancel))
+    let mut undo = work.knobs.undo.then(|| place(world, UNDO));
+    image(world).commit_with(work.change, work.beside, undo.as_mut(), "simulated", &cx(&cancel))
 }
 
 impl Run<'_> {
     fn crashes(&mut self, start: &Snapshot, log: &[Op]) {
         let mut states = 0;
-        let knobs = self.knobs;
+        let knobs = self.work.knobs;
         crash_states(start, log, knobs, &mut |state| {
             states += 1;
             if !self.seen.insert(state.key(start)) {
@@ -220,7 +254,7 @@ impl Run<'_> {
         let cancel = Cancel::new();
         let outcome = image(world).recover(&cx(&cancel)).map_err(|e| format!("recover: {e}"))?;
         let shown = world.lock().unwrap().shown();
-        if *shown.image() == self.before {
+        if self.is_before(shown.image()) {
             self.report.before += 1;
         } else if *shown.image() == self.after {
             self.report.after += 1;
@@ -237,10 +271,24 @@ impl Run<'_> {
         }
     }
 
+    /// Whether the image is as before, but for bytes that do not matter.
+    fn is_before(&mut self, image: &Sparse) -> bool {
+        if self.shadowed.is_empty() || *image == self.before || *image == self.after {
+            return *image == self.before;
+        }
+        let [mut now, mut before] = [image, &self.before].map(Sparse::clone);
+        for span in self.shadowed.iter() {
+            now.clear(span);
+            before.clear(span);
+        }
+        (self.check)(image);
+        now == before
+    }
+
     fn nested(&mut self, state: &Snapshot, log: &[Op]) -> Result<(), String> {
         let mut states = Vec::new();
         let mut seen = HashSet::new();
-        crash_states(state, log, &self.knobs.nested(), &mut |nested| {
+        crash_states(state, log, &self.work.knobs.nested(), &mut |nested| {
             if seen.insert(nested.key(state)) {
                 states.push(nested);
             }
@@ -253,11 +301,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn faults(&mut self, change: &Change, call: usize, name: &str) {
+    fn faults(&mut self, call: usize, name: &str) {
         for &kind in FaultKind::of(name) {
             let world = world_of(&self.before);
             world.lock().unwrap().fault = Some(Fault { call, kind, lasting: false });
-            let result = commit(&world, change, self.knobs.undo);
+            let result = commit(&world, self.work);
             self.report.faults += 1;
             if let Err(what) = self.after_fault(&world, result) {
                 self.report.fail(format!("call {call} ({name}) fails ({kind:?}): {what}"));
@@ -267,12 +315,12 @@ impl Run<'_> {
 
     /// The process ends in that call, and recovery runs on the same machine: what was not flushed is still to be seen,
     /// a failed flush may have lost it, and the power may fail then.
-    fn killed(&mut self, change: &Change, call: usize, name: &str) {
+    fn killed(&mut self, call: usize, name: &str) {
         let drops = Some(FaultKind::FlushDrops).filter(|_| name == "flush");
         for kind in [FaultKind::Io].into_iter().chain(drops) {
             let world = world_of(&self.before);
             world.lock().unwrap().fault = Some(Fault { call, kind, lasting: true });
-            drop(commit(&world, change, self.knobs.undo));
+            drop(commit(&world, self.work));
             world.lock().unwrap().fault = None;
             self.report.faults += 1;
             if let Err(what) = self.after_kill(&world) {
@@ -302,7 +350,7 @@ impl Run<'_> {
         match &result {
             Ok(_) if *medium.image() != self.after => return Err("success without the new bytes".to_owned()),
             Err(Error::Unfinished { .. }) | Ok(_) => {}
-            Err(e) if *shown.image() != self.before => {
+            Err(e) if !self.is_before(shown.image()) => {
                 return Err(format!("{e}: the image is not as before"));
             }
             Err(e) if journal => return Err(format!("{e}: the journal is still there")),
@@ -325,7 +373,8 @@ impl Run<'_> {
 pub fn after_return(base: &Sparse, change: &Change, lazy_flush: Option<usize>) -> Result<(), String> {
     let world = world_of(base);
     world.lock().unwrap().lazy_flush = lazy_flush;
-    commit(&world, change, false).map_err(|e| e.to_string())?;
+    let knobs = Knobs { lazy_flush, ..Knobs::quick() };
+    commit(&world, Work { change, beside: None, knobs: &knobs }).map_err(|e| e.to_string())?;
     let mut guest = SimDev::new(&world, 0);
     let at = change.home.first().map_or(Offset::ZERO, |write| write.at);
     let start = Span::new(at, Len::new(512)).unwrap().start();

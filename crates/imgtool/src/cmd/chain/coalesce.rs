@@ -139,9 +139,10 @@ fn merge(
         }
         commit(&mut parent.image, parent.path, &change, &args.change, session)?;
     }
-    let mut carried = carry(parent, &args.change, session, |parent, part| {
-        let (target, source) = (parent.source(&parent.image), child.source(&child.image));
-        let batch = chain::carry(&target, &source, Take::Own, Then::Nothing, part, &cx).of(parent.path)?;
+    let view = container(child, session)?;
+    let mut carried = carry(parent, &view, &args.change, session, |parent, part| {
+        let (target, take) = (parent.source(&parent.image), Take::Own(&view));
+        let batch = chain::carry(&target, take, Then::Nothing, part, &cx).of(parent.path)?;
         spared(&batch.change)?;
         Ok(batch)
     })?;

@@ -22,9 +22,10 @@ pub(super) fn run(args: &Flatten, session: &Session, out: &mut Output) -> Result
     }
     refuse_snapshots(&container(&opened, session)?).of(&args.image)?;
     let cx = session.change_cx();
-    let carried = carry(&mut opened, &args.change, session, |opened, part| {
-        let source = opened.source(&opened.image);
-        chain::carry(&source, &source, Take::Inherited, Then::Alone, part, &cx).of(opened.path)
+    let beside = chain::beside(&opened.source(&opened.image));
+    let carried = carry(&mut opened, &beside, &args.change, session, |opened, part| {
+        let target = opened.source(&opened.image);
+        chain::carry(&target, Take::Inherited, Then::Alone, part, &cx).of(opened.path)
     })?;
     let steps = [
         format!("{} of the parents' data are copied into {}", Human(carried.bytes), show(&args.image)),

@@ -12,9 +12,9 @@ mod rebase;
 mod snapshot;
 
 use crate::args::{self, Chain};
-use crate::cmd::commit;
 use crate::cmd::create::relative;
 use crate::cmd::make::plain;
+use crate::cmd::pour;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::open::Opened;
@@ -29,8 +29,8 @@ use serde_json::json;
 use stack::chain::{Batch, Part};
 use std::path::Path;
 
-/// Bytes of one batch: its journal may be as long.
-const BATCH: Len = Len::mib(64);
+/// Bytes of one batch. Where unused places hold old bytes, its journal may be as long.
+const BATCH: Len = Len::gib(1);
 
 /// Runs one of them.
 ///
@@ -67,14 +67,14 @@ impl Carried {
 /// Stages and commits batch after batch.
 fn carry(
     target: &mut Opened<'_>,
+    beside: &dyn ReadAt,
     how: &args::Change,
     session: &Session,
     mut stage: impl FnMut(&Opened<'_>, Part) -> Result<Batch, Failure>,
 ) -> Result<Carried, Failure> {
+    // Of what is taken back in one piece there is one piece, and that happens in memory.
     let memory = session.change_cx().limits.memory;
-    // Of what is taken back in one piece there is one piece.
-    let room = if how.undo.is_some() { memory } else { BATCH };
-    let room = room.min(Len::new(memory.get() / 4));
+    let room = if how.undo.is_some() { Len::new(memory.get() / 4) } else { BATCH };
     let mut carried = Carried::default();
     let mut next = Some(Offset::ZERO);
     while let Some(from) = next {
@@ -84,7 +84,7 @@ fn carry(
             return Err(Failure::new(Exit::Refused, "refused", format!("{}: {why}", show(target.path)))
                 .with_help("leave --undo away, and copy the image first where it must be kept"));
         }
-        commit(&mut target.image, target.path, &batch.change, how, session)?;
+        pour(&mut target.image, target.path, &batch.change, Some(beside), how, session)?;
         carried.bytes = Len::new(carried.bytes.get().saturating_add(batch.carried.get()));
         carried.note(&batch.change);
         next = batch.next;

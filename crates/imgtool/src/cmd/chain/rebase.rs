@@ -71,9 +71,10 @@ fn safely(
     refuse_snapshots(&container(opened, session)?).of(&args.image)?;
     let under = container(new, session)?;
     let cx = session.change_cx();
-    let carried = carry(opened, &args.change, session, |opened, part| {
-        let source = opened.source(&opened.image);
-        chain::carry(&source, &source, Take::Missing(&under), Then::On(link), part, &cx).of(opened.path)
+    let beside = chain::beside(&opened.source(&opened.image));
+    let carried = carry(opened, &beside, &args.change, session, |opened, part| {
+        let target = opened.source(&opened.image);
+        chain::carry(&target, Take::Missing(&under), Then::On(link), part, &cx).of(opened.path)
     })?;
     let written = (!carried.bytes.is_zero()).then(|| {
         let bytes = Human(carried.bytes);
