@@ -220,3 +220,37 @@ fn vhds_with_siblings_are_spared() {
     // The leaf is nobody's parent's other child.
     ends(0, &chain.path("top"), "chain coalesce @");
 }
+
+/// A later time of the parent is a hint and no more: a copy has one, too.
+#[test]
+fn parents_that_were_written_to_are_doubted() {
+    let doubts = |image: &Path| {
+        let listed = document(image, "chain list @");
+        assert_eq!(listed["whole"], true);
+        let chain = listed["chain"].as_array().unwrap().clone();
+        chain.iter().map(|one| !one["doubt"].is_null()).collect::<Vec<_>>()
+    };
+    for format in ["qcow2", "vhd"] {
+        let chain = Chain::new(format);
+        let leaf = chain.path("leaf");
+        ends(0, &chain.path("top"), &format!("chain snapshot @ {} -O {format}", leaf.display()));
+        assert!(!ends(0, &leaf, "check @").contains("last written"), "{format}");
+        let file = std::fs::File::options().write(true).open(chain.path("top")).unwrap();
+        let written = file.metadata().unwrap().modified().unwrap();
+        if format == "vhd" {
+            let bytes = std::fs::read(&leaf).unwrap();
+            let header = u64::from_be_bytes(bytes[16..24].try_into().unwrap()) as usize;
+            let named = u32::from_be_bytes(bytes[header + 56..][..4].try_into().unwrap());
+            let since = written.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+            assert_eq!(u64::from(named) + 946_684_800, since, "the time of the parent's last change");
+        }
+        // The images below have no times that say anything; this one has.
+        let before = doubts(&leaf);
+        assert!(!before[1], "{format}: {before:?}");
+        file.set_modified(written + std::time::Duration::from_secs(86_400)).unwrap();
+        assert!(doubts(&leaf)[1], "{format}");
+        let told = ends(0, &leaf, "check @");
+        assert!(told.contains("top") && told.contains("last written to later"), "{format}: {told}");
+        ends(0, &leaf, "digest @");
+    }
+}

@@ -62,6 +62,8 @@ pub struct ParentRef {
     pub id: Option<Uuid>,
     /// The parent's format, where the child says it.
     pub format: Option<Format>,
+    /// When the parent was last modified before the child was made, in seconds since 1970, where the child says it.
+    pub timestamp: Option<u64>,
 }
 
 impl ParentRef {

@@ -6,6 +6,7 @@
 //! 3. The same holds for the files that hold parts of a disk (VMDK extents, the image of a Parallels bundle).
 //! 4. An interrupted change beside an image is looked through when reading, and refuses writing.
 
+pub mod age;
 mod chain;
 
 use crate::args::Change;
@@ -41,6 +42,8 @@ pub struct Opened<'p> {
     pub parents: Vec<Parent>,
     /// The files of its parents, nearest first.
     pub chain: Vec<PathBuf>,
+    /// Parents that may have been written to since their children were made, and what shows it.
+    pub doubts: Vec<(PathBuf, &'static str)>,
     /// Why its parent was not followed, where it has one.
     pub unfollowed: Option<String>,
     /// The interrupted change beside it.
@@ -220,7 +223,10 @@ impl Session {
             let with = OpenWith { parts, ..OpenWith::default() };
             wanted = parent.parent_ref();
             folder = real_folder(&path)?;
+            let above = links.last().map_or(&child.image, |(image, ..)| image);
+            let doubt = age::doubt(above, &reference, &image, timestamp(&parent));
             drop(parent);
+            child.doubts.extend(doubt.map(|doubt| (path.clone(), doubt)));
             child.read.extend(image.named());
             child.chain.push(path);
             links.push((image, format, with));
@@ -266,6 +272,7 @@ impl<'p> Opened<'p> {
             parent: None,
             parents: Vec::new(),
             chain: Vec::new(),
+            doubts: Vec::new(),
             unfollowed: None,
             pending: None,
             read: Vec::new(),
@@ -409,4 +416,12 @@ fn note_seen(seen: &mut Vec<Identity>, new: Identity, child: &Path, parent: &Pat
     }
     seen.push(new);
     Ok(())
+}
+
+/// The time in the footer of a VHD, in seconds since 1970.
+pub fn timestamp<D: ReadAt>(disk: &Container<D>) -> Option<u64> {
+    match disk {
+        Container::Vhd(vhd) => Some(vhd.timestamp()),
+        _ => None,
+    }
 }

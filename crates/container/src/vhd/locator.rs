@@ -26,7 +26,8 @@ pub fn parent_ref(file: &dyn ReadAt, header: &DynamicHeader) -> ParentRef {
     let id = Uuid(header.parent_unique_id);
     // XenServer: an image over a raw volume names nobody.
     let (id, format) = if id.is_nil() { (None, Format::Raw) } else { (Some(id), Format::Vhd) };
-    let mut parent = ParentRef { names: Vec::new(), id, format: Some(format) };
+    let timestamp = Some(header.parent_timestamp.get()).filter(|time| *time != 0).map(super::unix_time);
+    let mut parent = ParentRef { names: Vec::new(), id, format: Some(format), timestamp };
     // The relative name first: it is the one that survives a move of the whole chain.
     for code in [*b"W2ru", *b"MacX", *b"W2ku", *b"Wi2r", *b"Wi2k"] {
         for locator in header.parent_locators.iter().filter(|locator| locator.platform_code == code) {

@@ -173,7 +173,7 @@ impl<D: ReadAt> Vhd<D> {
     /// The timestamp, in seconds since 1970.
     #[must_use]
     pub fn timestamp(&self) -> u64 {
-        u64::from(self.footers.footer.timestamp.get()).saturating_add(EPOCH)
+        unix_time(self.footers.footer.timestamp.get())
     }
 
     /// Whether it is the parent in a chain of tapdisk's.
@@ -290,6 +290,11 @@ const EPOCH: u64 = 946_684_800;
 /// Seconds since 2000 of seconds since 1970.
 fn seconds(unix: u64) -> u32 {
     ondisk::num::low32(unix.saturating_sub(EPOCH))
+}
+
+/// Seconds since 1970 of seconds since 2000.
+fn unix_time(seconds: u32) -> u64 {
+    u64::from(seconds).saturating_add(EPOCH)
 }
 
 fn not_a_child() -> Error {

@@ -10,7 +10,7 @@ use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
-use container::{Container, Format, probe, qcow2, vhd};
+use container::{Format, probe, qcow2, vhd};
 use disk::draft::refuse_existing;
 use disk::{Draft, MemDisk, Overlay, ReadAt};
 use ondisk::Len;
@@ -70,7 +70,7 @@ struct Base {
     format: Format,
     len: Len,
     id: Option<Uuid>,
-    /// Seconds since 1970.
+    /// When it was last modified, in seconds since 1970.
     timestamp: u64,
 }
 
@@ -87,11 +87,8 @@ impl Base {
                 format!("{}: an archive is no parent", show(path)),
             ));
         }
+        let timestamp = opened.image.modified().unwrap_or_default().min(session.cx().now);
         opened.with_disk(session, out, |disk| {
-            let timestamp = match disk {
-                Container::Vhd(vhd) => vhd.timestamp(),
-                _ => 0,
-            };
             Ok(Self { path: path.to_owned(), format, len: disk.len(), id: disk.uuid(), timestamp })
         })
     }

@@ -4,7 +4,7 @@
 //! 2. Other children of the parent would read otherwise: with any of them nothing is written.
 //! 3. The image's own children are put on the parent when that has everything, one by one; then the image may go.
 
-use super::{Carried, Who, carry, container, link_to, refused, same_file, tell};
+use super::{Carried, Who, carry, container, link_to, refused, same_file, tell, written};
 use crate::args::{Change, Coalesce};
 use crate::cmd::commit;
 use crate::cx::Session;
@@ -39,9 +39,9 @@ pub(super) fn run(args: &Coalesce, session: &Session, out: &mut Output) -> Resul
     if parent.chain.iter().any(|one| same_file(one, &args.image)) {
         return Err(cycle());
     }
-    let who = Who::of(&container(&parent, session)?);
+    let who = Who::of(&container(&parent, session)?, &parent.image, session);
     child.parent = Some(Parent { disk: Arc::new(Nothing(who.len)), id: who.id });
-    let this = Who::of(&container(&child, session)?);
+    let this = Who::of(&container(&child, session)?, &child.image, session);
     let siblings = session.children_of(&parent, who.id)?;
     let siblings: Vec<PathBuf> = siblings.into_iter().filter(|one| !same_file(one, &args.image)).collect();
     let paths = session.children_of(&child, this.id)?;
@@ -61,14 +61,15 @@ pub(super) fn run(args: &Coalesce, session: &Session, out: &mut Output) -> Resul
         return Err(refused(&args.image, "more than one file changes, which an undo file cannot take back"));
     }
     // Children that cannot be put on the parent are told of before anything is written.
-    let links = children.iter().map(|child| relinked(child, &parent, who, session));
-    let links = links.collect::<Result<Vec<_>, _>>()?;
+    children.iter().try_for_each(|child| relinked(child, &parent, who, session).map(drop))?;
     let mut steps = Vec::new();
     let carried = merge(&child, &mut parent, (this, who), &siblings, args, session, &mut steps)?;
     let mut changed = carried.commits > 0;
-    for (child, change) in children.iter_mut().zip(&links) {
+    let who = Who { timestamp: written(&parent.image, session), ..who };
+    for child in &mut children {
+        let change = relinked(child, &parent, who, session)?;
         let how = Change { journal: None, undo: None, ..args.change.clone() };
-        commit(&mut child.image, child.path, change, &how, session)?;
+        commit(&mut child.image, child.path, &change, &how, session)?;
         steps.push(format!("{} stands on {} from now on", show(child.path), show(&path)));
         changed = true;
     }

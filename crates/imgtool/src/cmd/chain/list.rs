@@ -4,11 +4,12 @@ use super::Who;
 use crate::args::ChainList;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
+use crate::open::{age, timestamp};
 use crate::output::Output;
 use crate::render::Table;
 use crate::sandbox::Needs;
 use container::{Container, Facts, Format, ParentRef, link};
-use disk::Identity;
+use disk::{Identity, Image};
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::{Value, json};
@@ -23,6 +24,8 @@ struct Member {
     hidden: bool,
     wanted: Option<ParentRef>,
     spellings: Vec<String>,
+    /// What makes it doubtful that it is as it was when the image above it was made.
+    doubt: Option<&'static str>,
     /// Whether it is the parent that the image above it names, by the identities that formats have.
     matches: Option<bool>,
 }
@@ -40,6 +43,9 @@ pub(super) fn run(args: &ChainList, session: &Session, out: &mut Output) -> Resu
     }
     found?;
     let whole = members.iter().all(|one| one.matches != Some(false));
+    for (one, doubt) in members.iter().filter_map(|one| Some((one, one.doubt?))) {
+        out.report(format!("note: {} {doubt}: {}", show(&one.path), age::WHY));
+    }
     if !whole {
         out.warn("an image does not stand on the parent that it was made over");
     }
@@ -50,6 +56,7 @@ pub(super) fn run(args: &ChainList, session: &Session, out: &mut Output) -> Resu
 fn walk(args: &ChainList, session: &Session, members: &mut Vec<Member>) -> Result<(), Failure> {
     let mut seen: Vec<Identity> = Vec::new();
     let mut next = Some((args.image.clone(), session.globals.format));
+    let mut above: Option<Image> = None;
     while let Some((path, told)) = next {
         if members.len() > session.limits.chain_depth {
             let why = format!("has more than {} parents", session.limits.chain_depth);
@@ -62,8 +69,12 @@ fn walk(args: &ChainList, session: &Session, members: &mut Vec<Member>) -> Resul
         }
         seen.push(opened.image.identity());
         let disk = Container::open(&opened.image, opened.format, &session.limits).of(&path)?;
-        let who = Who::of(&disk);
-        let named = members.last().and_then(|above| above.wanted.as_ref()).and_then(|wanted| wanted.id);
+        let who = Who::of(&disk, &opened.image, session);
+        let named = members.last().and_then(|above| above.wanted.as_ref());
+        let doubt = above.as_ref().zip(named);
+        let doubt =
+            doubt.and_then(|(above, named)| age::doubt(above, named, &opened.image, timestamp(&disk)));
+        let named = named.and_then(|wanted| wanted.id);
         members.push(Member {
             path: path.clone(),
             format: opened.format,
@@ -72,8 +83,11 @@ fn walk(args: &ChainList, session: &Session, members: &mut Vec<Member>) -> Resul
             hidden: matches!(disk.facts(), Facts::Vhd(facts) if facts.hidden),
             spellings: link::spellings(&disk),
             wanted: wanted.clone(),
+            doubt,
             matches: named.map(|id| Some(id) == who.id),
         });
+        drop(disk);
+        above = Some(opened.image);
         next = match wanted {
             None => None,
             Some(wanted) => {
@@ -119,5 +133,6 @@ fn document(one: &Member) -> Value {
         "parent-names": one.wanted.as_ref().map(|wanted| wanted.names.clone()),
         "parent-named-by": one.spellings,
         "matches": one.matches,
+        "doubt": one.doubt,
     })
 }

@@ -20,8 +20,8 @@ use crate::exit::{Exit, Failure, Of, show};
 use crate::open::Opened;
 use crate::output::Output;
 use container::link::Link;
-use container::{Container, Facts, Format};
-use disk::ReadAt;
+use container::{Container, Format};
+use disk::{Image, ReadAt};
 use ondisk::guid::Uuid;
 use ondisk::size::Human;
 use ondisk::{Len, Offset};
@@ -97,18 +97,19 @@ fn carry(
 struct Who {
     len: Len,
     id: Option<Uuid>,
-    /// Seconds since 1970.
+    /// When it was last modified, in seconds since 1970.
     timestamp: u64,
 }
 
 impl Who {
-    fn of<D: ReadAt>(disk: &Container<D>) -> Self {
-        let timestamp = match disk.facts() {
-            Facts::Vhd(facts) => facts.timestamp,
-            _ => 0,
-        };
-        Self { len: disk.len(), id: disk.uuid(), timestamp }
+    fn of<D: ReadAt>(disk: &Container<D>, file: &Image, session: &Session) -> Self {
+        Self { len: disk.len(), id: disk.uuid(), timestamp: written(file, session) }
     }
+}
+
+/// When an image was last modified. No clock of another machine makes that a time to come.
+fn written(file: &Image, session: &Session) -> u64 {
+    file.modified().unwrap_or_default().min(session.cx().now)
 }
 
 /// How `child` names `parent`.

@@ -37,7 +37,7 @@ pub(super) fn run(args: &Rebase, session: &Session, out: &mut Output) -> Result<
         return Err(refused(&args.new_parent, format!("stands on {} itself", show(&args.image))));
     }
     session.confine_change(&args.image, &args.change, out);
-    let who = Who::of(&container(&new, session)?);
+    let who = Who::of(&container(&new, session)?, &new.image, session);
     let link = link_to(&new, who, &opened)?;
     let disk_len = Container::open(&opened.image, opened.format, &session.limits).of(&args.image)?.len();
     if opened.format == Format::Vhd && who.len > disk_len {

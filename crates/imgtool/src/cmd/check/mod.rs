@@ -5,6 +5,7 @@ mod repair;
 use crate::args::Check;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
+use crate::open::age;
 use crate::output::Output;
 use crate::sandbox::Needs;
 use container::Severity;
@@ -26,6 +27,9 @@ pub fn run(args: &Check, session: &Session, out: &mut Output) -> Result<Exit, Fa
         let document = document(&checked, &show(&args.image), disk.format().name());
         Ok((checked, document))
     })?;
+    for (path, doubt) in &opened.doubts {
+        out.report(format!("note: the parent {} {doubt}: {}", show(path), age::WHY));
+    }
     tell(&checked, &show(&args.image), out);
     if let Some(error) = checked.unreadable.first() {
         return Err(Failure::of(&args.image, error));
