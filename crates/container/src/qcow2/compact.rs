@@ -3,7 +3,8 @@
 //! 1. Only what has one user moves: what a snapshot shares stays where it is, and so do the tables of snapshots and
 //!    bitmaps.
 //! 2. What the header and the refcount table point to goes first, and in a turn of its own: it needs clusters in a row.
-//! 3. Everything moves to clusters that nothing refers to and that have a refcount block already.
+//! 3. Compressed clusters go next, in turns of their own: see `streams`.
+//! 4. Everything moves to clusters that nothing refers to and that have a refcount block already.
 
 use super::check::Scan;
 use super::count::Kind;
@@ -29,7 +30,12 @@ impl<D: Disk> Qcow2<D> {
         if !moved.is_zero() {
             return Ok(Compacted { moved, more: true });
         }
-        let end = self.least_end(&scan)?;
+        let movable = self.movable(&scan)?;
+        let moved = self.move_streams(&scan, pinned(&scan, &movable, |kind| kind != Kind::Packed), most)?;
+        if !moved.is_zero() {
+            return Ok(Compacted { moved, more: true });
+        }
+        let end = self.least_end(&scan, &movable);
         let mut mover = Mover { next: 0, end, most, moved: Len::ZERO, more: false };
         for (l1, table) in self.own_tables(&scan) {
             let table = self.move_table(&scan, (l1, table), &mut mover)?;
@@ -51,8 +57,8 @@ impl<D: Disk> Qcow2<D> {
         Ok(Compacted { moved: mover.moved, more: mover.more })
     }
 
-    /// Where the file can end: with everything below for which there is room, behind what cannot move.
-    fn least_end(&self, scan: &Scan) -> Result<Host> {
+    /// Which clusters can move as a whole, by bit.
+    fn movable(&self, scan: &Scan) -> Result<Vec<u8>> {
         let clusters = scan.counts.clusters();
         let mut movable = self.limits.buffer("the map of what can move", Len::new(clusters.div_ceil(8)))?;
         let mut note = |host: Offset| {
@@ -68,11 +74,14 @@ impl<D: Disk> Qcow2<D> {
                 Ok(())
             })?;
         }
+        Ok(movable)
+    }
+
+    /// Where the file can end: with everything below for which there is room, behind what cannot move.
+    fn least_end(&self, scan: &Scan, movable: &[u8]) -> Host {
+        let clusters = scan.counts.clusters();
         let in_use = |host: u64| scan.counts.kind(Host(host)) != Kind::Free;
-        let moves =
-            |host: u64| movable.get(to_usize(host >> 3)).is_some_and(|byte| byte >> (host & 7) & 1 == 1);
-        let stays = |host: u64| in_use(host) && !moves(host);
-        let pinned = (0..clusters).rev().find(|host| stays(*host)).map_or(0, |host| host.saturating_add(1));
+        let pinned = pinned(scan, movable, |_| true).0;
         let mut above = (0..clusters).filter(|host| in_use(*host)).count();
         let mut room = 0_usize;
         let mut end = 0_u64;
@@ -82,11 +91,11 @@ impl<D: Disk> Qcow2<D> {
             room = room.saturating_add(usize::from(!used && self.covers(Host(end))));
             end = end.saturating_add(1);
         }
-        Ok(Host(end))
+        Host(end)
     }
 
     /// Whether a cluster can be counted as it is: no refcount block is made for a place that something moves to.
-    fn covers(&self, host: Host) -> bool {
+    pub(super) fn covers(&self, host: Host) -> bool {
         self.refcounts.as_ref().is_some_and(|refcounts| refcounts.covers(host))
     }
 
@@ -179,7 +188,7 @@ impl<D: Disk> Qcow2<D> {
     }
 
     /// The first free clusters in a row.
-    fn free_run(&self, scan: &Scan, count: u64, among: Range<u64>) -> Option<u64> {
+    pub(super) fn free_run(&self, scan: &Scan, count: u64, among: Range<u64>) -> Option<u64> {
         let mut run = 0;
         for host in among {
             let free = scan.counts.kind(Host(host)) == Kind::Free && self.covers(Host(host));
@@ -213,6 +222,16 @@ impl<D: Disk> Qcow2<D> {
         }
         Ok(())
     }
+}
+
+/// Behind the last cluster of these kinds that is in use and cannot move.
+fn pinned(scan: &Scan, movable: &[u8], of: impl Fn(Kind) -> bool) -> Host {
+    let moves = |host: u64| movable.get(to_usize(host >> 3)).is_some_and(|byte| byte >> (host & 7) & 1 == 1);
+    let stays = |host: &u64| {
+        let kind = scan.counts.kind(Host(*host));
+        kind != Kind::Free && of(kind) && !moves(*host)
+    };
+    Host((0..scan.counts.clusters()).rev().find(stays).map_or(0, |host| host.saturating_add(1)))
 }
 
 /// A table that the header or the refcount table points to.

@@ -69,6 +69,13 @@ impl Raw {
         Ok(Entry::Plain(Plain { host, stored, zero }))
     }
 
+    /// The entry of a stream: how many sectors it takes behind the one that it begins in, and where it begins.
+    pub const fn packed(geo: Geometry, at: Offset, len: Len) -> Self {
+        let more = (at.get() & 511).saturating_add(len.get()).div_ceil(512).saturating_sub(1);
+        let shift = 62_u32.saturating_sub(geo.cluster_bits().saturating_sub(8));
+        Self { word: COMPRESSED | more.wrapping_shl(shift) | at.get(), parts: 0 }
+    }
+
     /// Offset bits up to `x`, above them the number of additional sectors.
     fn decode_packed(self, geo: Geometry) -> Result<Span, &'static str> {
         let x = 62_u32.saturating_sub(geo.cluster_bits().saturating_sub(8));

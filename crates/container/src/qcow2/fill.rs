@@ -12,7 +12,7 @@ use super::create::{Create, Tables};
 use super::entry::{Plain, Raw};
 use super::geom::{Geometry, Guest, Host};
 use super::header::REFCOUNT_TABLE_MAX;
-use super::layout::{COMPRESSED, COPIED};
+use super::layout::COPIED;
 use super::pack::Packer;
 use super::tally::Tally;
 use crate::write::{Layer, Piece, Place, Prepare, Put, What};
@@ -172,7 +172,7 @@ impl Order {
             Cluster::Packed(range) => {
                 let at = self.tally.take_bytes(to_u64(range.len()));
                 Put { at, what: What::Made(range.clone()) }.append_to(puts);
-                self.packed(at, to_u64(range.len()))
+                Raw::packed(self.geo, at, Len::new(to_u64(range.len())))
             }
         };
         let entry = to_usize(index.saturating_mul(self.geo.entry_bytes()));
@@ -185,13 +185,6 @@ impl Order {
         if let Some(place) = table {
             place.copy_from_slice(bytes);
         }
-    }
-
-    /// The entry of a stream: how many sectors it takes behind the one that it begins in, and where it begins.
-    fn packed(&self, at: Offset, len: u64) -> Raw {
-        let more = (at.get() & 511).saturating_add(len).div_ceil(512).saturating_sub(1);
-        let shift = 62_u32.saturating_sub(self.geo.cluster_bits().saturating_sub(8));
-        Raw { word: COMPRESSED | more.wrapping_shl(shift) | at.get(), parts: 0 }
     }
 
     /// Writes the L2 table that is held.

@@ -4,7 +4,7 @@ use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
 
 /// A cluster of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Host(pub u64);
 
 /// A cluster of the virtual disk.

@@ -34,6 +34,7 @@ mod refcount;
 pub(crate) mod repair;
 mod sparsify;
 mod store;
+mod streams;
 mod table;
 mod tally;
 mod unpack;
