@@ -26,6 +26,7 @@ use crate::{Error, Result};
 use carry::Carrier;
 use container::link::{self, Link};
 use container::{BlockStatus, Container, Facts, Mapped, Severity};
+use differ::Differ;
 use disk::{Change, Cx, ExtentKind, ExtentMap, Overlay, ReadAt};
 use ondisk::{Len, Offset, Span};
 use std::sync::Arc;
@@ -89,7 +90,15 @@ pub fn carry(target: &Source<'_>, take: Take<'_>, then: Then<'_>, part: Part, cx
     // Tapdisk hides parents: nobody but who knows the chain shall write to them.
     let hidden = own && link::set_hidden(&mut overlay, target.format, false)?;
     let mut disk = target.open(&mut overlay, cx)?;
-    let mut carrier = Carrier { take, map, beside, room: part.room, carried: Len::ZERO, repeats: true };
+    let mut carrier = Carrier {
+        take,
+        map,
+        beside,
+        room: part.room,
+        carried: Len::ZERO,
+        repeats: true,
+        differ: Differ::default(),
+    };
     let next = carrier.run(&mut disk, part.from, cx)?;
     let carried = carrier.carried;
     if part.check {

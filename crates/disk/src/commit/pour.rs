@@ -26,10 +26,14 @@ pub(super) fn steps(dev: &dyn Dev, change: &Change, pour: Pour, steps: &mut Vec<
 
 /// The bytes for `span` that lie beside from `from` on.
 pub(super) fn load(beside: Option<&dyn ReadAt>, from: Offset, span: Span) -> Result<Vec<u8>> {
-    let missing = Error::BadChange { what: "pours from a disk that is not there", span };
     let mut bytes = vec![0; span.len().to_usize()];
-    beside.ok_or(missing)?.read_at(from, &mut bytes)?;
+    fill(beside, from, span, &mut bytes)?;
     Ok(bytes)
+}
+
+fn fill(beside: Option<&dyn ReadAt>, from: Offset, span: Span, bytes: &mut [u8]) -> Result<()> {
+    let missing = Error::BadChange { what: "pours from a disk that is not there", span };
+    beside.ok_or(missing)?.read_at(from, bytes)
 }
 
 /// Pours all of `steps`. Each thread holds one of them; one at a time writes, as the file below would have it anyway.
@@ -43,6 +47,7 @@ pub(super) fn run<'s, 'c: 's>(
     let (next, dev) = (Mutex::new(steps), Mutex::new(&mut *job.dev));
     let failed = Mutex::new(None);
     let work = || -> Result<()> {
+        let mut room = vec![0; RECORD_MAX.to_usize()];
         loop {
             cx.cancel.check()?;
             let step = next.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -50,8 +55,9 @@ pub(super) fn run<'s, 'c: 's>(
             if failed.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
                 return Ok(());
             }
-            let bytes = load(beside, *from, *span)?;
-            dev.lock().unwrap_or_else(PoisonError::into_inner).write_at(span.start(), &bytes)?;
+            let bytes = room.get_mut(..span.len().to_usize()).unwrap_or_default();
+            fill(beside, *from, *span, bytes)?;
+            dev.lock().unwrap_or_else(PoisonError::into_inner).write_at(span.start(), bytes)?;
             task.advance(span.len().get());
         }
     };

@@ -1,6 +1,6 @@
 //! What of a chain is carried, and the staging of it: tables in memory, data by name only.
 
-use super::differ::differing;
+use super::differ::Differ;
 use crate::Result;
 use container::{BlockStatus, Container, Mapped};
 use disk::{Cx, Disk, Overlay, PourInto, ReadAt};
@@ -45,6 +45,7 @@ pub(super) struct Carrier<'a> {
     pub carried: Len,
     /// Whether the target had everything so far: what an earlier run has carried is not carried again.
     pub repeats: bool,
+    pub differ: Differ,
 }
 
 impl Carrier<'_> {
@@ -80,18 +81,23 @@ impl Carrier<'_> {
         piece: Span,
         run: &BlockStatus,
     ) -> Result<()> {
-        match self.take {
+        let take = self.take;
+        match take {
             Take::Own(_) if run.zero => Ok(disk.discard(piece)?),
-            Take::Own(_) if self.repeats && differing(piece, self.beside, disk)?.is_empty() => Ok(()),
+            Take::Own(_) if self.repeats && self.differing(piece, disk)?.is_empty() => Ok(()),
             Take::Own(_) | Take::Inherited => {
                 self.repeats = false;
                 self.put(disk, piece)
             }
             Take::Missing(other) => {
-                let spans = differing(piece, self.beside, other)?;
+                let spans = self.differing(piece, other)?;
                 spans.into_iter().try_for_each(|span| self.put(disk, span))
             }
         }
+    }
+
+    fn differing(&mut self, piece: Span, other: &dyn ReadAt) -> Result<Vec<Span>> {
+        self.differ.differing(piece, self.beside, other)
     }
 
     /// Pours what there is, and writes zeros behind it.
