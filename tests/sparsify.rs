@@ -239,6 +239,15 @@ fn compressed_clusters() {
     disk.assert_files(&image);
 }
 
+#[test]
+fn what_is_reserved_is_foreseen() {
+    let (disk, none) = (Disk::new("ext4-1k"), rustix::fs::FallocateFlags::empty());
+    let file = File::options().write(true).open(&disk.raw).unwrap();
+    rustix::fs::fallocate(file, none, 0, seen(&disk.raw).len).unwrap();
+    let told = ["sparsify @ -n", "sparsify @"].map(|line| document(&disk.raw, line)["given-back"].as_u64());
+    assert!(told[0].unwrap().abs_diff(told[1].unwrap()) <= 256 << 10, "{told:?}: foreseen, and done");
+}
+
 /// What a snapshot has stays.
 #[test]
 fn beside_snapshots() {

@@ -129,8 +129,24 @@ fn staged(
 pub struct Whole {
     /// What all of it comes to.
     pub staged: Staged,
-    /// How many bytes that are stored are given back.
-    pub given: Len,
+    /// How much is given back, and what of that is stored.
+    pub given: Given,
+}
+
+/// Bytes that become holes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Those that are stored.
+    pub stored: Len,
+    /// All: of the others some may be reserved.
+    pub all: Len,
+}
+
+impl Given {
+    fn plus(self, other: Self) -> Self {
+        let sum = |a: Len, b: Len| a.checked_add(b).unwrap_or(a);
+        Self { stored: sum(self.stored, other.stored), all: sum(self.all, other.all) }
+    }
 }
 
 /// Stages all steps in one change.
@@ -150,23 +166,29 @@ pub fn stage_whole(source: &Source<'_>, free: &Coarse, cx: &Cx<'_>) -> Result<Wh
         }
     }
     // What has moved may lie where more of it can become a hole.
-    let behind = if moved.is_zero() { Len::ZERO } else { discard_spare(source, &mut overlay, free, cx)? };
-    let given = before.checked_add(behind).unwrap_or(before);
+    let behind =
+        if moved.is_zero() { Given::default() } else { discard_spare(source, &mut overlay, free, cx)? };
+    let given = before.plus(behind);
     let staged = staged(source, overlay, dropped, moved, cx)?;
     Ok(Whole { staged, given })
 }
 
-/// Gives back what is spare in a staged file; how much of that was stored.
-fn discard_spare(source: &Source<'_>, overlay: &mut Overlay<'_>, free: &Coarse, cx: &Cx<'_>) -> Result<Len> {
+/// Gives back what is spare in a staged file; how much that is.
+fn discard_spare(
+    source: &Source<'_>,
+    overlay: &mut Overlay<'_>,
+    free: &Coarse,
+    cx: &Cx<'_>,
+) -> Result<Given> {
     let spare = source.open(&*overlay, cx)?.spare(free, &cx.limits)?;
-    let mut given = 0_u64;
+    let mut given = Given { all: spare.total(), ..Given::default() };
     for span in spare.iter() {
         for data in overlay.extents(span)?.data() {
-            given = given.saturating_add(data.len().get());
+            given.stored = given.stored.checked_add(data.len()).unwrap_or(given.stored);
         }
         overlay.discard(span)?;
     }
-    Ok(Len::new(given))
+    Ok(given)
 }
 
 /// A disk in which nothing is fresh: what one step of a change has freed is in use before that change.

@@ -119,6 +119,10 @@ fn at_once(
     let whole =
         steps::stage_whole(&opened.source(&opened.image), free, &session.change_cx()).of(opened.path)?;
     let steps::Whole { staged, given } = whole;
+    // What is reserved and was never written shows in no map: as much as the file takes beyond what is stored.
+    let reserved = Holes::of(&opened.image, &Coarse::new(opened.image.len(), &session.change_cx().limits));
+    let reserved = reserved.of(opened.path)?.reserved.min(given.all.saturating_sub(given.stored));
+    let given = given.stored.checked_add(reserved).unwrap_or(given.stored);
     let nothing = staged.dropped == 0 && staged.moved.is_zero() && given.is_zero();
     let mut done = Done { file: opened.image.len(), ..Done::default() };
     if nothing && staged.change.new_len == staged.change.old_len {
@@ -202,8 +206,8 @@ fn give_back(
 struct Holes {
     /// Whether there is something to give back.
     any: bool,
-    /// Whether the file has space that was never written to: no map tells where.
-    reserved: bool,
+    /// How much space the file has that was never written to: no map tells where.
+    reserved: Len,
 }
 
 impl Holes {
@@ -219,8 +223,9 @@ impl Holes {
         // A file system keeps its own map of a file, and rounds.
         let maps = runs.saturating_mul(32).saturating_add(64 << 10);
         let taken = image.allocated()?.unwrap_or_default().get();
-        let reserved = taken > stored.saturating_add(maps) && !spare.is_empty();
-        Ok(Self { any: any || reserved, reserved })
+        let more = taken > stored.saturating_add(maps);
+        let reserved = Len::new(if more { taken.saturating_sub(stored) } else { 0 });
+        Ok(Self { any: any || (more && !spare.is_empty()), reserved })
     }
 }
 
@@ -237,7 +242,7 @@ fn punch(
     let mut batch = Vec::new();
     for window in whole.chunks(WINDOW) {
         let map = image.extents(window).of(path)?;
-        let parts: Vec<Span> = if holes.reserved { vec![window] } else { map.data().collect() };
+        let parts: Vec<Span> = if !holes.reserved.is_zero() { vec![window] } else { map.data().collect() };
         for part in parts {
             batch.extend(spare.intersect(part));
             if batch.len() >= HOLES {
