@@ -138,6 +138,12 @@ pub fn bitmaps(
         });
         rest = next;
     }
+    if !rest.is_empty() {
+        // More bitmaps than are counted: their clusters would pass for leaks.
+        let at = Offset::new(span.end().get().saturating_sub(to_u64(rest.len())));
+        let text = format!("{} bytes lie behind its {} bitmaps", rest.len(), directory.count);
+        return Err(bad(at, text));
+    }
     Ok(list)
 }
 

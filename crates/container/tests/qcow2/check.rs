@@ -44,6 +44,23 @@ fn clean_images_are_clean() {
     assert_eq!((qemu_check(&image).0, ours(&bytes).0), (3, 3), "stale bitmaps leak");
 }
 
+/// Bitmaps that the header does not count would pass for leaks, and a repair would free them.
+#[test]
+fn a_directory_holds_as_many_bitmaps_as_the_header_counts() {
+    let lab = Lab::new();
+    let image = lab.lived_in("image.qcow2", "compat=1.1");
+    for name in ["one", "two"] {
+        run("qemu-img", ["bitmap", "--add", text(&image), name]);
+    }
+    let mut bytes = std::fs::read(&image).unwrap();
+    let extension = bytes.windows(4).position(|word| word == [0x23, 0x85, 0x28, 0x75]).unwrap();
+    for (count, code) in [(2, 0), (1, 1), (3, 1)] {
+        bytes[extension + 11] = count;
+        std::fs::write(&image, &bytes).unwrap();
+        assert_eq!((qemu_check(&image).0, ours(&bytes).0), (code, code), "{count}: {}", ours(&bytes).1);
+    }
+}
+
 fn word(bytes: &[u8], at: usize) -> usize {
     u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()) as usize & 0x00ff_ffff_ffff_fe00
 }
