@@ -25,6 +25,7 @@ mod groups;
 mod grow;
 mod hidden;
 mod hostile;
+mod huge;
 mod in_place;
 mod in_use;
 mod kit;

@@ -6,9 +6,9 @@
 
 use crate::{BlockStatus, Format, Result};
 use disk::ReadAt;
-use ondisk::Span;
 use ondisk::guid::Uuid;
 use ondisk::text::Printable;
+use ondisk::{Len, Span};
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,11 +19,24 @@ pub trait Mapped: ReadAt {
     /// # Errors
     /// As [`ReadAt::extents`].
     fn status(&self, range: Span) -> Result<Vec<BlockStatus>>;
+
+    /// The run at the start of `range`, which is not empty. It may be shorter than it could be, but costs what the
+    /// tables hold, not what they leave out: a disk of which nothing is stored is gone through in a few calls.
+    ///
+    /// # Errors
+    /// As [`ReadAt::extents`].
+    fn first(&self, range: Span) -> Result<BlockStatus> {
+        let near = near(range);
+        Ok(self.status(near)?.first().copied().unwrap_or(BlockStatus::hole(near)))
+    }
 }
 
 impl<T: Mapped + ?Sized> Mapped for &T {
     fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
         (**self).status(range)
+    }
+    fn first(&self, range: Span) -> Result<BlockStatus> {
+        (**self).first(range)
     }
 }
 
@@ -31,6 +44,47 @@ impl<T: Mapped + Send + ?Sized> Mapped for Arc<T> {
     fn status(&self, range: Span) -> Result<Vec<BlockStatus>> {
         (**self).status(range)
     }
+    fn first(&self, range: Span) -> Result<BlockStatus> {
+        (**self).first(range)
+    }
+}
+
+/// So far ahead of `range` looks who only knows the runs of a range.
+pub(crate) fn near(range: Span) -> Span {
+    range.chunks(Len::mib(1)).next().unwrap_or(range)
+}
+
+/// So many table entries are gone through in one call, so that the operator can stop between two.
+const STEPS: u32 = 1 << 16;
+
+/// The run at the start of `range` out of pieces of it that `piece` tells, each at the start of what it is asked for.
+/// Only zeros are joined: what is stored is soon looked at anyway.
+pub(crate) fn first_of(range: Span, piece: impl Fn(Span) -> Result<BlockStatus>) -> Result<BlockStatus> {
+    let mut run = piece(range)?;
+    for _ in 0..STEPS {
+        let rest = Span::between(run.span.end(), range.end()).unwrap_or_default();
+        if rest.is_empty() || !run.zero {
+            break;
+        }
+        match run.joined(piece(rest)?) {
+            Some(joined) => run = joined,
+            None => break,
+        }
+    }
+    Ok(run)
+}
+
+/// The zeros at the start of `range` that the tables tell, if there are any; behind its end a disk is zero.
+///
+/// # Errors
+/// As [`Mapped::first`].
+pub fn zeros_ahead(disk: &dyn Mapped, range: Span) -> Result<Span> {
+    let there = range.intersect(Span::whole(disk.len())).unwrap_or_default();
+    if there.is_empty() {
+        return Ok(range);
+    }
+    let run = disk.first(there)?;
+    Ok(if run.zero { run.span } else { Span::default() })
 }
 
 /// An opened parent: its virtual disk.
@@ -51,6 +105,17 @@ pub(crate) fn status_under(parent: &dyn Mapped, span: Span) -> Result<Vec<BlockS
         list.push(BlockStatus::hole(beyond));
     }
     Ok(list)
+}
+
+/// The first of the runs that [`status_under`] tells.
+pub(crate) fn first_under(parent: &dyn Mapped, span: Span) -> Result<BlockStatus> {
+    match span.intersect(Span::whole(parent.len())) {
+        Some(there) if !there.is_empty() => {
+            let run = parent.first(there)?;
+            Ok(BlockStatus { depth: run.depth.saturating_add(1), ..run })
+        }
+        _ => Ok(BlockStatus::hole(span)),
+    }
 }
 
 /// What a child says about its parent.

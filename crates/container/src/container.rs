@@ -4,7 +4,7 @@ use crate::foreign::{self, Foreign, OpenWith};
 use crate::qcow2::{self, Qcow2};
 use crate::vhd::size::Geometry;
 use crate::vhd::{self, Vhd};
-use crate::{BlockStatus, Error, Findings, Format, Mapped, Parent, ParentRef, Result, raw};
+use crate::{BlockStatus, Error, Findings, Format, Mapped, Parent, ParentRef, Result, chain, raw};
 use disk::{Disk, ExtentMap, Limits, PourInto, ReadAt};
 use ondisk::guid::Uuid;
 use ondisk::{Len, Offset, Span};
@@ -223,6 +223,18 @@ impl<D: ReadAt> Mapped for Container<D> {
             Self::Foreign(image) => image.status(range),
         }
     }
+
+    fn first(&self, range: Span) -> Result<BlockStatus> {
+        match self {
+            Self::Raw(file) => {
+                let near = chain::near(range);
+                Ok(raw::status(file, near)?.first().copied().unwrap_or(BlockStatus::hole(near)))
+            }
+            Self::Vhd(vhd) => vhd.first(range),
+            Self::Qcow2(qcow2) => qcow2.first(range),
+            Self::Foreign(image) => image.first(range),
+        }
+    }
 }
 
 fn vhd_facts<D: ReadAt>(vhd: &Vhd<D>) -> VhdFacts {
@@ -258,9 +270,8 @@ const WINDOW: Len = Len::mib(64);
 impl<D: ReadAt> Map<'_, D> {
     fn next_run(&mut self) -> Option<Result<BlockStatus>> {
         if self.window.is_empty() {
-            let rest = Span::between(self.at, self.container.len().end())?;
-            let range = rest.chunks(WINDOW).next()?;
-            match self.container.status(range) {
+            let rest = Span::between(self.at, self.container.len().end()).filter(|rest| !rest.is_empty())?;
+            match self.look(rest) {
                 Ok(runs) => self.window = runs.into_iter().rev().collect(),
                 Err(error) => {
                     self.at = rest.end();
@@ -271,6 +282,15 @@ impl<D: ReadAt> Map<'_, D> {
         let run = self.window.pop()?;
         self.at = run.span.end();
         Some(Ok(run))
+    }
+
+    /// The next runs: one that reaches beyond a window, or all of a window.
+    fn look(&self, rest: Span) -> Result<Vec<BlockStatus>> {
+        let first = self.container.first(rest)?;
+        if first.span.len() >= WINDOW {
+            return Ok(vec![first]);
+        }
+        self.container.status(rest.chunks(WINDOW).next().unwrap_or(rest))
     }
 }
 

@@ -369,6 +369,18 @@ impl<D: ReadAt> Mapped for Foreign<D> {
         })?;
         Ok(list)
     }
+
+    fn first(&self, range: Span) -> Result<BlockStatus> {
+        within(range, self.body.len())?;
+        let files = self.files();
+        chain::first_of(range, |range| {
+            let run = self.body.run(&files, range)?;
+            match (run.what, self.parent()?) {
+                (What::Absent, Some(parent)) => chain::first_under(&**parent, run.span),
+                _ => Ok(self.run_status(run)?.first().copied().unwrap_or(BlockStatus::hole(run.span))),
+            }
+        })
+    }
 }
 
 impl<D: ReadAt> ReadAt for Foreign<D> {

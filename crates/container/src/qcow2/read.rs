@@ -272,6 +272,17 @@ impl<D: ReadAt> Mapped for Qcow2<D> {
         }
         Ok(list)
     }
+
+    fn first(&self, range: Span) -> Result<BlockStatus> {
+        within(range, self.header.size)?;
+        chain::first_of(range, |range| {
+            let run = self.run(range)?;
+            match (run.what, &self.parent) {
+                (What::Parent, Some(parent)) => chain::first_under(&**parent, run.span),
+                _ => Ok(self.run_status(run)?.first().copied().unwrap_or(BlockStatus::hole(run.span))),
+            }
+        })
+    }
 }
 
 fn plain_stretch(plain: Plain, from: u64, part_bytes: u64, parts: u32) -> (What, u64) {

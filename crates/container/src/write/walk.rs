@@ -1,7 +1,7 @@
 //! Through the extents of the source, window by window.
 
 use super::{Layer, Part};
-use crate::Result;
+use crate::{BlockStatus, Result};
 use ondisk::num::{round_down, round_up};
 use ondisk::{Len, Offset, Span};
 use std::collections::VecDeque;
@@ -39,7 +39,15 @@ impl<'a> Walk<'a> {
     pub fn next_part(&mut self) -> Result<Option<Part>> {
         while self.parts.is_empty() {
             let rest = Span::between(self.at, self.layer.len().end()).unwrap_or_default();
-            let Some(window) = rest.chunks(WINDOW).next() else { return Ok(None) };
+            if rest.is_empty() {
+                return Ok(None);
+            }
+            let first = self.layer.disk.first(rest)?;
+            if first.zero && first.span.len() >= WINDOW && !self.is_own(&first) {
+                self.at = first.span.end();
+                continue;
+            }
+            let window = rest.chunks(WINDOW).next().unwrap_or(rest);
             self.at = window.end();
             if self.layer.own {
                 self.own_parts(window)?;
@@ -71,10 +79,15 @@ impl<'a> Walk<'a> {
         Ok(Some((span, parts)))
     }
 
+    /// Whether the image itself holds it, and that matters.
+    const fn is_own(&self, run: &BlockStatus) -> bool {
+        self.layer.own && run.depth == 0 && run.present
+    }
+
     /// What the image itself holds, in whole units. A unit of which it holds a part is data: the rest comes from below.
     fn own_parts(&mut self, window: Span) -> Result<()> {
         for run in self.layer.disk.status(window)? {
-            if run.depth > 0 || !run.present {
+            if !self.is_own(&run) {
                 continue;
             }
             let (first, last) = (self.up(run.span.start()), self.down(run.span.end()));

@@ -27,6 +27,23 @@ fn assert_reads_as(image: &std::path::Path, expected: &[u8], what: &str) {
         assert!(!extent.kind.reads_zero() || bytes.iter().all(|b| *b == 0), "{what}: {extent:?}");
     }
     assert_eq!(at, expected.len() as u64, "{what}");
+    assert_first_runs(&disk, what);
+}
+
+/// Run by run, however long each is, the disk is what its map says.
+fn assert_first_runs(disk: &impl Mapped, what: &str) {
+    let mut runs: Vec<BlockStatus> = Vec::new();
+    let mut rest = Span::whole(disk.len());
+    while !rest.is_empty() {
+        let run = disk.first(rest).unwrap();
+        assert!(run.span.start() == rest.start() && !run.span.is_empty(), "{what}: {run:?}");
+        rest = Span::between(run.span.end(), rest.end()).unwrap();
+        match runs.last_mut().and_then(|last| last.joined(run).map(|joined| (last, joined))) {
+            Some((last, joined)) => *last = joined,
+            None => runs.push(run),
+        }
+    }
+    assert_eq!(runs, disk.status(Span::whole(disk.len())).unwrap(), "{what}");
 }
 
 #[test]
@@ -78,6 +95,7 @@ fn children_read_their_parents() {
         );
         disk.set_parent(Box::new(open(load(&base))));
         assert!(whole(&disk) == content(&lab, &child), "{kind}");
+        assert_first_runs(&disk, kind);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::sandbox::Needs;
+use container::Mapped;
 use disk::{Cx, ReadAt, Total};
 use ondisk::num::to_u64;
 use ondisk::{Len, Offset, Span};
@@ -65,7 +66,7 @@ pub fn run(args: &Compare, session: &Session, out: &mut Output) -> Result<Exit, 
 /// One of the two.
 #[derive(Clone, Copy)]
 struct Side<'a> {
-    disk: &'a dyn ReadAt,
+    disk: &'a dyn Mapped,
     name: &'a std::path::Path,
 }
 
@@ -125,8 +126,15 @@ fn plan(
     each: impl Fn(Span, Len) -> bool,
 ) -> Result<(), Failure> {
     let mut at = whole.start();
-    for window in whole.chunks(WINDOW) {
+    let mut rest = whole;
+    while !rest.is_empty() {
         cx.cancel.check().of(sides[0].name)?;
+        let zeros = zeros_ahead(sides, rest)?;
+        let window = rest.chunks(WINDOW).next().unwrap_or(rest);
+        rest = Span::between(window.end().max(zeros.end()), rest.end()).unwrap_or_default();
+        if zeros.len() >= window.len() {
+            continue;
+        }
         for piece in stored(sides, window)?.iter().flat_map(|span| span.chunks(PIECE)) {
             cx.cancel.check().of(sides[0].name)?;
             if !each(piece, piece.start().since(at).unwrap_or_default()) {
@@ -140,6 +148,15 @@ fn plan(
 
 fn next(pieces: &Mutex<Receiver<Span>>) -> Option<Span> {
     pieces.lock().ok()?.recv().ok()
+}
+
+/// The zeros at the start of `rest` that both know of.
+fn zeros_ahead(sides: &[Side<'_>; 2], rest: Span) -> Result<Span, Failure> {
+    let mut zeros = rest;
+    for side in sides {
+        zeros = container::chain::zeros_ahead(side.disk, zeros).of(side.name)?;
+    }
+    Ok(zeros)
 }
 
 /// What at least one of the two stores.
@@ -175,6 +192,7 @@ fn differing(sides: &[Side<'_>; 2], piece: Span, bufs: &mut [Vec<u8>; 2]) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use container::Container;
     use disk::{Cancel, Limits, MemDisk, Quiet};
     use std::path::Path;
 
@@ -182,7 +200,7 @@ mod tests {
         let cancel = Cancel::new();
         let limits = Limits { threads, ..Limits::default() };
         let cx = Cx { progress: &Quiet, cancel: &cancel, limits, now: 0 };
-        let [a, b] = [a, b].map(MemDisk::from_bytes);
+        let [a, b] = [a, b].map(|bytes| Container::Raw(MemDisk::from_bytes(bytes)));
         let sides = [Side { disk: &a, name: Path::new("a") }, Side { disk: &b, name: Path::new("b") }];
         first_difference(&sides, &cx).unwrap().map(Offset::get)
     }
