@@ -17,6 +17,7 @@ mod cli;
 mod content;
 mod convert;
 mod crash;
+mod delta;
 mod devices;
 mod disks;
 mod foreign;

@@ -1,11 +1,13 @@
 //! A new file that gets its name when it is whole and durable, and not before.
 //!
-//! 1. Nothing is overwritten: neither the name nor the draft may exist.
+//! 1. Nothing is overwritten: neither the name nor the draft may exist. Only [`Draft::replacing`] takes the place of a
+//!    file, and only when the new one is whole.
 //! 2. Until [`Draft::publish`] the file is called `NAME.imgtool-new`; dropped before, it vanishes. A process that is
 //!    killed leaves the draft at most.
 //! 3. Bytes first, then the name: both are durable when `publish` returns.
 
 use crate::{Change, Data, Error, Folder, Result, Store, Target};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::ops::Deref;
@@ -23,6 +25,7 @@ pub struct Draft {
     path: PathBuf,
     target: Target,
     published: bool,
+    replaces: bool,
 }
 
 impl Draft {
@@ -32,6 +35,22 @@ impl Draft {
     /// Where there is something of that name, or a draft of it, or the system fails.
     pub fn create(path: &Path) -> Result<Self> {
         refuse_existing(path)?;
+        Self::begin(path, false)
+    }
+
+    /// Begins the file that will be called `path`, and take the place of a file that is called so.
+    ///
+    /// # Errors
+    /// Where something else than a file has the name, there is a draft of it, or the system fails.
+    pub fn replacing(path: &Path) -> Result<Self> {
+        match rustix::fs::lstat(path) {
+            Ok(stat) if !FileType::from_raw_mode(stat.st_mode).is_file() => refuse_existing(path)?,
+            _ => {}
+        }
+        Self::begin(path, true)
+    }
+
+    fn begin(path: &Path, replaces: bool) -> Result<Self> {
         let (folder, name) = Folder::of(path)?;
         let mut draft = name.clone();
         draft.push(DRAFT_SUFFIX);
@@ -48,7 +67,7 @@ impl Draft {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { folder, name, draft, path: path.to_owned(), target, published: false })
+        Ok(Self { folder, name, draft, path: path.to_owned(), target, published: false, replaces })
     }
 
     /// Writes what a change makes of an empty file: zeros are holes.
@@ -71,7 +90,12 @@ impl Draft {
     /// Where somebody else has made a file of that name meanwhile, or the system fails.
     pub fn publish(mut self) -> Result<()> {
         self.flush()?;
-        match self.folder.rename_new(&self.draft, &self.name) {
+        let renamed = if self.replaces {
+            self.folder.rename(&self.draft, &self.name)
+        } else {
+            self.folder.rename_new(&self.draft, &self.name)
+        };
+        match renamed {
             Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(exists());
             }

@@ -76,6 +76,16 @@ impl FromStr for SizeSpec {
 /// # Errors
 /// Where the text is no size, has no unit and is below 1 MiB, or is too large.
 pub fn parse_len(text: &str) -> Result<Len, BadSize> {
+    let len = parse_bytes(text)?;
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    if plain && len.get() < 1 << 20 { Err(BadSize::NoUnit(len.get())) } else { Ok(len) }
+}
+
+/// As [`parse_len`], where few bytes without a unit are meant as such: a position, a part.
+///
+/// # Errors
+/// Where the text is no size, or is too large.
+pub fn parse_bytes(text: &str) -> Result<Len, BadSize> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits).ok_or(BadSize::Form)?;
     let factor = unit_bytes(unit)?;
@@ -86,9 +96,6 @@ pub fn parse_len(text: &str) -> Result<Len, BadSize> {
     let int: u64 = whole(int)?;
     let bytes = int.checked_mul(factor).ok_or(BadSize::TooLarge)?;
     let bytes = bytes.checked_add(fraction_of(fraction, factor)?).ok_or(BadSize::TooLarge)?;
-    if unit.is_empty() && bytes < 1 << 20 {
-        return Err(BadSize::NoUnit(bytes));
-    }
     Ok(Len::new(bytes))
 }
 

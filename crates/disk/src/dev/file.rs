@@ -368,6 +368,14 @@ impl Folder {
         .map_err(|e| self.failed("rename", to, e))
     }
 
+    /// Gives a file another name, which another one may have had.
+    ///
+    /// # Errors
+    /// Where the system fails.
+    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> Result<()> {
+        fs::renameat(&self.dir, from, &self.dir, to).map_err(|e| self.failed("rename", to, e))
+    }
+
     fn failed(&self, op: &'static str, name: &OsStr, source: Errno) -> Error {
         Error::File { op, path: self.path.join(name), source: source.into() }
     }

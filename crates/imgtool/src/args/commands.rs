@@ -38,6 +38,9 @@ pub enum Command {
     /// Show and change chains of images that stand on each other
     #[command(subcommand)]
     Chain(super::Chain),
+    /// Ship the difference between images, not the images
+    #[command(subcommand)]
+    Delta(super::Delta),
     /// Look into the filesystem of an image
     #[command(subcommand)]
     Fs(Fs),

@@ -14,6 +14,7 @@ mod chain;
 mod check;
 mod commands;
 mod convert;
+mod delta;
 mod globals;
 mod sparsify;
 
@@ -24,6 +25,7 @@ pub use commands::{
     OutFormat, Recover, Replay, Stat, TarOut, Where,
 };
 pub use convert::{Compat, Compress, Convert, Layout, Measure};
+pub use delta::{Bases, Delta, DeltaApply, DeltaCreate, DeltaInfo, DeltaVerify};
 pub use globals::{ColorWhen, Globals, ProgressWhen};
 pub use sparsify::Sparsify;
 

@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod convert;
 mod create;
+mod delta;
 mod digest;
 mod fs;
 mod grow;
@@ -44,6 +45,7 @@ pub fn run(command: &Command, session: &Session, out: &mut Output) -> Result<Exi
         Command::Convert(args) => convert::run(args, session, out),
         Command::Measure(args) => measure::run(args, session, out),
         Command::Chain(args) => chain::run(args, session, out),
+        Command::Delta(args) => delta::run(args, session, out),
         Command::Fs(args) => fs::run(args, session, out),
     }
 }

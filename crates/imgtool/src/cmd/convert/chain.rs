@@ -38,7 +38,7 @@ pub(super) fn run(
             let stands =
                 below.as_ref().map_or(Ok(Stands::Alone), |(spec, path)| stands(spec, path, session))?;
             let spec = make::spec(format, len, (args.layout, args.compress), stands, session)?;
-            made.push(fill(path, layer, &spec, args.compress.is_some(), None, session)?);
+            made.push(fill(super::Begin::New(path), layer, &spec, args.compress.is_some(), None, session)?);
             below = Some((spec, path));
         }
         Ok(made)

@@ -9,6 +9,8 @@ mod device;
 mod in_place;
 mod stdio;
 
+pub(super) use stdio::Patient;
+
 use super::make::{self, Stands};
 use crate::args::{Convert, OutFormat};
 use crate::cx::Session;
@@ -84,18 +86,28 @@ fn make(
 ) -> Result<Made, Failure> {
     let len = make::whole_sectors(disk.len(), out)?;
     let spec = make::spec(format, len, (args.layout, args.compress), Stands::Alone, session)?;
-    fill(&args.dst, Layer::flat(disk), &spec, args.compress.is_some(), share, session)
+    fill(Begin::New(&args.dst), Layer::flat(disk), &spec, args.compress.is_some(), share, session)
+}
+
+/// What the new file may be in place of.
+#[derive(Clone, Copy)]
+pub(super) enum Begin<'a> {
+    /// Nothing has its name.
+    New(&'a Path),
+    /// A file may have it until the new one is whole.
+    Replacing(&'a Path),
 }
 
 /// As `make`, for any layer and description.
 pub(super) fn fill(
-    path: &Path,
+    begin: Begin<'_>,
     layer: Layer<'_>,
     spec: &Spec,
     packed: bool,
     share: Option<BorrowedFd<'_>>,
     session: &Session,
 ) -> Result<Made, Failure> {
+    let (Begin::New(path) | Begin::Replacing(path)) = begin;
     let path = path.to_owned();
     let len = layer.len();
     // What the format cannot hold is refused before anything is made.
@@ -104,7 +116,11 @@ pub(super) fn fill(
         let file_len = write::measure(Some(layer), spec).of(&path)?.required;
         return Ok(Made { draft: None, path, len, file_len });
     }
-    let draft = Draft::create(&path).of(&path)?;
+    let draft = match begin {
+        Begin::New(path) => Draft::create(path),
+        Begin::Replacing(path) => Draft::replacing(path),
+    }
+    .of(&path)?;
     let shared = share.map_or(Ok(None), |source| write::share(source, spec, &draft)).of(&path)?;
     let file_len = match shared {
         Some(len) => len,

@@ -61,7 +61,7 @@ pub(super) fn from_stdin(
     new::spec(format, ondisk::Len::mib(1), (args.layout, args.compress), new::Stands::Alone, session)?;
     let path = if format == OutFormat::Raw { args.dst.clone() } else { kept(args) };
     let draft = Draft::create(&path).of(&path)?;
-    let mut input = Patient { from: io::stdin().lock(), cancel: &session.cancel };
+    let mut input = Patient::new(&session.cancel);
     let len = write::from_stream(&mut input, &draft, &session.cx()).of(&args.src)?;
     if format == OutFormat::Raw {
         let len = whole_sectors(len, out)?;
@@ -75,9 +75,16 @@ pub(super) fn from_stdin(
 }
 
 /// Waits for input, and for the operator's wish to stop.
-struct Patient<'a> {
+pub(in crate::cmd) struct Patient<'a> {
     from: io::StdinLock<'a>,
     cancel: &'a Cancel,
+}
+
+impl<'a> Patient<'a> {
+    /// Of standard input.
+    pub(in crate::cmd) fn new(cancel: &'a Cancel) -> Self {
+        Self { from: io::stdin().lock(), cancel }
+    }
 }
 
 impl io::Read for Patient<'_> {

@@ -1,7 +1,7 @@
 //! `sparsify IMAGE OUT`: a new image in which what is free reads as zero and is not stored.
 
 use crate::args::Sparsify;
-use crate::cmd::convert::fill;
+use crate::cmd::convert::{Begin, fill};
 use crate::cmd::make::{self, Stands};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of};
@@ -30,14 +30,14 @@ pub(super) fn run(args: &Sparsify, to: &Path, session: &Session, out: &mut Outpu
         let len = make::whole_sectors(disk.len(), out)?;
         let layout = (crate::args::Layout::default(), None);
         let spec = make::spec(format, len, layout, Stands::Alone, session)?;
-        fill(to, Layer::flat(&hollow), &spec, false, None, session)
+        fill(Begin::New(to), Layer::flat(&hollow), &spec, false, None, session)
     })?;
     opened.refuse_changed()?;
     made.tell(format, session, out)
 }
 
 /// What the volumes of the disk call free; zeros are left out by whoever writes the copy.
-fn free(disk: &Container<&dyn ReadAt>, session: &Session) -> Result<Free, grub::Error> {
+pub(in crate::cmd) fn free(disk: &Container<&dyn ReadAt>, session: &Session) -> Result<Free, grub::Error> {
     let cx = session.cx();
     let layout = stack::discover(disk, &cx)?;
     let needs = grub::look(disk, &layout, &cx)?.needs(&layout);

@@ -6,6 +6,8 @@
 
 mod copy;
 
+pub(super) use copy::free as free_of;
+
 use crate::args::Sparsify;
 use crate::cmd::commit;
 use crate::cmd::grow::boot_loaders;

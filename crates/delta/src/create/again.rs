@@ -1,0 +1,151 @@
+//! What the target has twice and the bases not at all: it is stored once.
+//!
+//! Windows come in order, so that what is found does not depend on the number of threads.
+
+use super::gear::Anchor;
+use super::matching::Matched;
+use super::source::Source;
+use super::table::Table;
+use crate::WINDOW;
+use crate::format::op::Op;
+use disk::{Limits, ReadAt};
+use ondisk::Len;
+use ondisk::num::{to_u64, to_usize};
+use std::ops::Range;
+
+/// Bytes of a repetition, at least: nearer and shorter ones are the codec's work.
+const LEAST: usize = 96;
+
+/// A run of the literal stream and where in the target it comes from.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    literals: u64,
+    target: u64,
+    len: u64,
+}
+
+/// The literal stream so far.
+pub struct Again<'a> {
+    table: Table,
+    source: Source<'a>,
+    origins: Vec<Origin>,
+    /// Bytes of the stream.
+    pub literals: u64,
+}
+
+impl<'a> Again<'a> {
+    /// Nothing so far.
+    pub fn new(target: &'a dyn ReadAt, anchors: u64, memory: Len, limits: &Limits) -> disk::Result<Self> {
+        let table = Table::new(anchors, memory, limits)?;
+        Ok(Self { table, source: Source::new(target), origins: Vec::new(), literals: 0 })
+    }
+
+    /// Takes what was there before out of the literals of a window. Yields what is left of them as ranges of the window's
+    /// literals.
+    pub fn window(&mut self, index: u64, matched: &mut Matched) -> disk::Result<Vec<Range<usize>>> {
+        let start = index.saturating_mul(WINDOW.get());
+        let mut anchors = matched.anchors.iter().copied().peekable();
+        let (mut kept, mut ops) = (Vec::new(), Vec::new());
+        let (mut runs, mut passed) = (matched.runs.iter(), 0_usize);
+        for op in &matched.ops {
+            let (Op::Fresh(len), Some(run)) =
+                (*op, matches!(op, Op::Fresh(_)).then(|| runs.next()).flatten())
+            else {
+                ops.push(*op);
+                continue;
+            };
+            let literals = passed..passed.saturating_add(to_usize(len));
+            passed = literals.end;
+            let mine = std::iter::from_fn(|| {
+                anchors.next_if(|anchor| to_usize(u64::from(anchor.end)) <= run.range.end)
+            });
+            let mine: Vec<Anchor> = mine.collect();
+            let bytes = matched.literals.get(literals.clone()).unwrap_or_default();
+            let target = start.saturating_add(to_u64(run.range.start));
+            self.run(bytes, (run.range.start, target), &mine, &mut ops, |part| {
+                kept.push(literals.start.saturating_add(part.start)..literals.start.saturating_add(part.end));
+            })?;
+        }
+        matched.ops = ops;
+        Ok(kept)
+    }
+
+    /// One run of literals, which begins at `start` in the window and at `target` in the target.
+    fn run(
+        &mut self,
+        bytes: &[u8],
+        (start, target): (usize, u64),
+        anchors: &[Anchor],
+        ops: &mut Vec<Op>,
+        mut keep: impl FnMut(Range<usize>),
+    ) -> disk::Result<()> {
+        let mut done = 0_usize;
+        let mut waiting = Vec::new();
+        for anchor in anchors {
+            let end = to_usize(u64::from(anchor.end)).saturating_sub(start);
+            if end <= done {
+                continue;
+            }
+            let Some((at, range)) = self.before(anchor.hash, bytes, done, end)? else {
+                waiting.push((anchor.hash, end));
+                continue;
+            };
+            self.keep(done..range.start, target, &mut waiting, ops, &mut keep);
+            ops.push(Op::Again { at, len: to_u64(range.len()) });
+            done = range.end;
+        }
+        self.keep(done..bytes.len(), target, &mut waiting, ops, &mut keep);
+        Ok(())
+    }
+
+    /// Where in the stream the bytes around `end` are already, and which of them.
+    fn before(
+        &mut self,
+        hash: u64,
+        bytes: &[u8],
+        done: usize,
+        end: usize,
+    ) -> disk::Result<Option<(u64, Range<usize>)>> {
+        let Some(at) = self.table.find(hash) else { return Ok(None) };
+        let behind = self.origins.partition_point(|origin| origin.literals < at);
+        let Some(origin) = behind.checked_sub(1).and_then(|last| self.origins.get(last)).copied() else {
+            return Ok(None);
+        };
+        let within = at.saturating_sub(origin.literals);
+        let there = origin.target.saturating_add(within);
+        let room = to_usize(within).min(end.saturating_sub(done));
+        let head = bytes.get(end.saturating_sub(room)..end).unwrap_or_default();
+        let back = self.source.backward(there, head)?;
+        let room = to_usize(origin.len.saturating_sub(within));
+        let tail = bytes.get(end..).unwrap_or_default();
+        let tail = tail.get(..room.min(tail.len())).unwrap_or_default();
+        let ahead = self.source.forward(there, tail)?;
+        let len = back.saturating_add(ahead);
+        let found = || (at.saturating_sub(to_u64(back)), end.saturating_sub(back)..end.saturating_add(ahead));
+        Ok((len >= LEAST).then(found))
+    }
+
+    /// Adds literals to the stream.
+    fn keep(
+        &mut self,
+        range: Range<usize>,
+        target: u64,
+        waiting: &mut Vec<(u64, usize)>,
+        ops: &mut Vec<Op>,
+        keep: &mut impl FnMut(Range<usize>),
+    ) {
+        if !range.is_empty() {
+            let len = to_u64(range.len());
+            let origin = target.saturating_add(to_u64(range.start));
+            for (hash, end) in waiting.iter().filter(|(_, end)| range.start < *end && *end <= range.end) {
+                let within = to_u64(end.saturating_sub(range.start));
+                self.table.insert((*hash, self.literals.saturating_add(within)));
+            }
+            self.origins.push(Origin { literals: self.literals, target: origin, len });
+            self.literals = self.literals.saturating_add(len);
+            ops.push(Op::Fresh(len));
+            keep(range);
+        }
+        waiting.clear();
+    }
+}

@@ -1,0 +1,260 @@
+//! Making a patch.
+//!
+//! ```text
+//!            ┌─ match ─┐                      ┌─ pack ─┐
+//! windows ───┼─ match ─┼─── again, in order ──┼─ pack ─┼─── write, in order
+//!            └─ match ─┘                      └─ pack ─┘
+//! ```
+//!
+//! A batch of windows is matched while the literals of the one before are packed.
+
+mod again;
+mod gear;
+mod index;
+mod matching;
+mod same;
+mod source;
+mod table;
+
+use crate::digest::{Leaves, Tree, window, windows};
+use crate::error::Result;
+use crate::format::frame::{self, DICTIONARY, FRAME, Like, SPANS};
+use crate::format::layout::flag;
+use crate::format::writer::Writer;
+use again::Again;
+use disk::{Cx, ReadAt, Total};
+use index::Index;
+use matching::{Matched, Matcher, Run};
+use ondisk::num::to_u64;
+use ondisk::{Len, Span, SpanSet};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// Windows of a batch, for each thread.
+const BATCH: u64 = 4;
+
+/// How a patch is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Of zstd.
+    pub level: i32,
+    /// Whether the target was given without the blocks that no filesystem uses.
+    pub drop_free: bool,
+}
+
+/// Where the bytes of the target came from, and what the patch takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Of windows that are as in the first base.
+    pub unchanged: u64,
+    /// Copied from a base.
+    pub copied: u64,
+    /// Zeros.
+    pub zeros: u64,
+    /// Nowhere in the bases, but earlier in the target.
+    pub again: u64,
+    /// Carried in the patch.
+    pub literals: u64,
+    /// What the literals take there.
+    pub packed: u64,
+    /// Bytes of the patch.
+    pub patch: u64,
+}
+
+/// Writes the patch that makes `target` of `bases`.
+///
+/// # Errors
+/// Where a disk cannot be read, the patch not be written, memory does not suffice, or the operator interrupts.
+pub fn create(
+    bases: &[&dyn ReadAt],
+    target: &dyn ReadAt,
+    options: Options,
+    out: &mut (dyn Write + Send),
+    cx: &Cx<'_>,
+) -> Result<Stats> {
+    let memory = cx.limits.memory;
+    let (index, leaves) = Index::of(bases, Len::new(memory.get() >> 2), cx)?;
+    let flags = if options.drop_free { flag::DROP_FREE } else { 0 };
+    let writer = Writer::begin(out, flags, target.len(), &leaves)?;
+    let anchors = index::stored(target, cx)?.get().wrapping_shr(index.sparse());
+    let again = Again::new(target, anchors, Len::new(memory.get() >> 3), &cx.limits)?;
+    let sink = Sink {
+        writer,
+        again,
+        tree: Tree::default(),
+        frames: vec![Frame::default()],
+        stats: Stats::default(),
+    };
+    Work { bases, target, options, index, leaves, cx }.run(sink)
+}
+
+struct Work<'a> {
+    bases: &'a [&'a dyn ReadAt],
+    target: &'a dyn ReadAt,
+    options: Options,
+    index: Index,
+    leaves: Vec<Leaves>,
+    cx: &'a Cx<'a>,
+}
+
+impl Work<'_> {
+    fn run(&self, mut sink: Sink<'_>) -> Result<Stats> {
+        let count = windows(self.target.len());
+        let task = self.cx.progress.task("delta", Total::Bytes(self.target.len()));
+        let batch = BATCH.saturating_mul(to_u64(rayon::current_num_threads()));
+        let range = |first: u64| first..first.saturating_add(batch).min(count);
+        let mut next = 0;
+        let mut matched = self.matched(range(next))?;
+        while !matched.is_empty() {
+            self.cx.cancel.check()?;
+            let first = next;
+            next = range(next).end;
+            let (later, done) = rayon::join(|| self.matched(range(next)), || sink.take(first, matched, self));
+            done?;
+            matched = later?;
+            let done = Span::between(
+                window(first, self.target.len()).start(),
+                window(next, self.target.len()).start(),
+            );
+            task.advance(done.unwrap_or_default().len().get());
+        }
+        sink.finish(self)
+    }
+
+    fn matched(&self, range: std::ops::Range<u64>) -> Result<Vec<Matched>> {
+        let matcher =
+            || Matcher::new(self.target, &self.index, self.bases, self.leaves.first(), self.cx.limits);
+        let all: disk::Result<Vec<Matched>> =
+            range.into_par_iter().map_init(matcher, |matcher, index| matcher.window(index)).collect();
+        Ok(all?)
+    }
+}
+
+/// Literals on their way into a frame.
+#[derive(Default)]
+struct Frame {
+    literals: Vec<u8>,
+    likes: BTreeMap<usize, SpanSet>,
+}
+
+impl Frame {
+    /// Bytes that still fit.
+    fn room(&self) -> usize {
+        FRAME.to_usize().saturating_sub(self.literals.len())
+    }
+
+    /// The dictionary: what fits, in the order of the bases.
+    fn likes(&self) -> Vec<Like> {
+        let mut left = DICTIONARY;
+        let mut list = Vec::new();
+        for (base, spans) in &self.likes {
+            for span in spans.iter() {
+                let len = span.len().min(left);
+                left = left.saturating_sub(len);
+                list.extend(Span::new(span.start(), len).map(|span| Like { base: *base, span }));
+            }
+        }
+        list.retain(|like| !like.span.is_empty());
+        list.truncate(SPANS);
+        list
+    }
+}
+
+/// What happens in order.
+struct Sink<'a> {
+    writer: Writer<'a>,
+    again: Again<'a>,
+    tree: Tree,
+    /// All but the last one are full.
+    frames: Vec<Frame>,
+    stats: Stats,
+}
+
+impl Sink<'_> {
+    /// Takes the windows from `first` on.
+    fn take(&mut self, first: u64, batch: Vec<Matched>, work: &Work<'_>) -> Result<()> {
+        for (index, mut matched) in (first..).zip(batch) {
+            self.tree.push(matched.leaf);
+            let len = window(index, work.target.len()).len().get();
+            if matched.unchanged {
+                self.stats.unchanged = self.stats.unchanged.saturating_add(len);
+                continue;
+            }
+            let literals = self.again.literals;
+            let kept = self.again.window(index, &mut matched)?;
+            self.stats.add(&matched.ops);
+            self.writer.window(index, &matched.leaf, &matched.ops, literals)?;
+            let mut passed = 0_usize;
+            let mut runs = matched.runs.iter().map(|run| {
+                let start = passed;
+                passed = passed.saturating_add(run.range.len());
+                (start..passed, run)
+            });
+            let mut run = runs.next();
+            for range in kept {
+                while run.as_ref().is_some_and(|(literals, _)| literals.end <= range.start) {
+                    run = runs.next();
+                }
+                self.append(
+                    matched.literals.get(range).unwrap_or_default(),
+                    run.as_ref().map(|(_, run)| *run),
+                );
+            }
+        }
+        self.pack(work, false)
+    }
+
+    fn append(&mut self, mut bytes: &[u8], run: Option<&Run>) {
+        while !bytes.is_empty() {
+            let Some(frame) = self.frames.last_mut().filter(|frame| frame.room() > 0) else {
+                self.frames.push(Frame::default());
+                continue;
+            };
+            let (now, later) = bytes.split_at(frame.room().min(bytes.len()));
+            frame.literals.extend(now);
+            if let Some(like) = run.and_then(|run| run.like) {
+                frame.likes.entry(like.base).or_default().insert(like.span);
+            }
+            bytes = later;
+        }
+    }
+
+    /// Packs and writes frames that are full, or all.
+    fn pack(&mut self, work: &Work<'_>, all: bool) -> Result<()> {
+        let full = self.frames.iter().filter(|frame| frame.room() == 0 || all).count();
+        let frames: Vec<Frame> =
+            self.frames.drain(..full).filter(|frame| !frame.literals.is_empty()).collect();
+        let one = |frame: &Frame| {
+            frame::pack(&frame.literals, &frame.likes(), work.bases, work.options.level, &work.cx.limits)
+        };
+        let records: Vec<Result<Vec<u8>>> = frames.par_iter().map(one).collect();
+        for (frame, record) in frames.iter().zip(records) {
+            let record = record?;
+            self.stats.packed = self.stats.packed.saturating_add(to_u64(record.len()));
+            self.writer.frame(&record, frame.literals.len())?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, work: &Work<'_>) -> Result<Stats> {
+        self.pack(work, true)?;
+        self.stats.patch = self.writer.finish(self.tree.finish())?.get();
+        Ok(self.stats)
+    }
+}
+
+impl Stats {
+    fn add(&mut self, ops: &[crate::format::op::Op]) {
+        use crate::format::op::Op;
+        for op in ops {
+            let sum = match op {
+                Op::Zero(_) => &mut self.zeros,
+                Op::Fresh(_) => &mut self.literals,
+                Op::Copy { .. } => &mut self.copied,
+                Op::Again { .. } => &mut self.again,
+            };
+            *sum = sum.saturating_add(op.len());
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Errors of deltas.
+
+use ondisk::{Class, Classified, Len, Offset};
+
+/// What can go wrong with a patch.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bytes cannot be read or written.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    /// The file is no patch.
+    #[error("this is no patch: {why}")]
+    NoPatch {
+        /// What it lacks.
+        why: &'static str,
+    },
+    /// A patch of a version that is not known here.
+    #[error("the patch has version {found}, known is version {known}")]
+    Version {
+        /// As found.
+        found: u16,
+        /// The latest known.
+        known: u16,
+    },
+    /// The patch contradicts itself, or was altered or cut.
+    #[error("the patch is damaged: {what} at byte {at} {why}")]
+    Damaged {
+        /// Which part.
+        what: &'static str,
+        /// Where in the patch.
+        at: Offset,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What a patch makes is not what it says.
+    #[error("the patch is damaged: bytes {at} and following of the result do not have their digest")]
+    WrongResult {
+        /// Where on the disk.
+        at: Offset,
+    },
+    /// A base that the patch was not made for, or too few of them.
+    #[error("{found}; the patch needs {wanted}")]
+    WrongBase {
+        /// What there is.
+        found: String,
+        /// What the patch says.
+        wanted: String,
+    },
+    /// A size beyond what a patch can express.
+    #[error("{what} of {len} bytes is larger than the limit of {limit}")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// Its size.
+        len: Len,
+        /// The limit.
+        limit: Len,
+    },
+}
+
+/// The result of working with patches.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn damaged(what: &'static str, at: Offset, why: impl Into<String>) -> Self {
+        Self::Damaged { what, at, why: why.into() }
+    }
+}
+
+impl Classified for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Disk(error) => error.class(),
+            Self::Version { .. } => Class::Unsupported,
+            Self::TooLarge { .. } => Class::Refused,
+            Self::NoPatch { .. }
+            | Self::Damaged { .. }
+            | Self::WrongResult { .. }
+            | Self::WrongBase { .. } => Class::Corrupt,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Disk(error) => error.help(),
+            Self::WrongBase { .. } => {
+                Some("give the images that the patch was made from, unchanged, with --base".to_owned())
+            }
+            Self::Version { .. } => Some("a later imgtool reads it".to_owned()),
+            Self::Damaged { .. } | Self::WrongResult { .. } => {
+                Some("fetch the patch again, or have it made again".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What a window is made of, one instruction after the other.
+//!
+//! Each instruction begins with a number: its length times eight, and its kind. Where a copy begins is told as the
+//! difference to where one would begin that goes on beside the last copy from the same base.
+
+use super::varint;
+use crate::digest::window;
+use ondisk::{Len, Offset};
+use std::collections::BTreeMap;
+
+/// Kinds, as they are stored.
+mod kind {
+    pub const ZERO: u64 = 0;
+    pub const FRESH: u64 = 1;
+    pub const COPY: u64 = 2;
+    pub const AGAIN: u64 = 3;
+    pub const BITS: u32 = 3;
+}
+
+/// An instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Zeros.
+    Zero(u64),
+    /// The next bytes of the literal stream.
+    Fresh(u64),
+    /// Bytes of a base.
+    Copy {
+        /// Which one.
+        base: usize,
+        /// Where in it.
+        at: u64,
+        /// How many.
+        len: u64,
+    },
+    /// Bytes of the literal stream that an earlier instruction has taken already.
+    Again {
+        /// Where in the stream.
+        at: u64,
+        /// How many.
+        len: u64,
+    },
+}
+
+impl Op {
+    /// How many bytes of the target it makes.
+    pub const fn len(self) -> u64 {
+        match self {
+            Self::Zero(len) | Self::Fresh(len) | Self::Copy { len, .. } | Self::Again { len, .. } => len,
+        }
+    }
+}
+
+/// Where copies from each base are expected: what to add to a position of the target. Wraps around.
+#[derive(Default)]
+struct Expected(BTreeMap<usize, u64>);
+
+impl Expected {
+    fn slot(&mut self, base: usize) -> &mut u64 {
+        self.0.entry(base).or_default()
+    }
+}
+
+/// The instructions of window `index`, which takes fresh bytes from `literals` on, as bytes.
+pub fn encode(ops: &[Op], index: u64, mut literals: u64, bases: usize, out: &mut Vec<u8>) {
+    let mut expected = Expected::default();
+    let mut at = index.saturating_mul(crate::WINDOW.get());
+    for op in ops {
+        let head = |kind: u64| op.len().wrapping_shl(kind::BITS) | kind;
+        match *op {
+            Op::Zero(_) => varint::put(out, head(kind::ZERO)),
+            Op::Fresh(len) => {
+                varint::put(out, head(kind::FRESH));
+                literals = literals.saturating_add(len);
+            }
+            Op::Copy { base, at: from, .. } => {
+                varint::put(out, head(kind::COPY));
+                if bases > 1 {
+                    varint::put(out, ondisk::num::to_u64(base));
+                }
+                let slot = expected.slot(base);
+                let shift = from.wrapping_sub(at);
+                varint::put(out, varint::fold(shift.wrapping_sub(*slot)));
+                *slot = shift;
+            }
+            Op::Again { at: from, .. } => {
+                varint::put(out, head(kind::AGAIN));
+                varint::put(out, literals.saturating_sub(from));
+            }
+        }
+        at = at.saturating_add(op.len());
+    }
+}
+
+/// What instructions may refer to.
+pub struct Bounds<'a> {
+    /// Bytes of the target.
+    pub target: Len,
+    /// Bytes of the bases.
+    pub bases: &'a [Len],
+    /// Bytes of the literal stream.
+    pub literals: u64,
+}
+
+/// The instructions of window `index`; `literals` comes in as where it takes fresh bytes from, and goes out as where the
+/// next window does. Each of them is within bounds, and together they make the window.
+pub fn decode(
+    mut bytes: &[u8],
+    index: u64,
+    literals: &mut u64,
+    bounds: &Bounds<'_>,
+) -> Result<Vec<Op>, &'static str> {
+    let span = window(index, bounds.target);
+    let mut expected = Expected::default();
+    let mut at = span.start().get();
+    let mut ops = Vec::new();
+    while !bytes.is_empty() {
+        let head = varint::take(&mut bytes).ok_or("ends within an instruction")?;
+        let len = head >> kind::BITS;
+        let end = at.checked_add(len).filter(|end| len > 0 && *end <= span.end().get());
+        let end = end.ok_or("has an instruction that passes the end of its window")?;
+        let op = match head & 7 {
+            kind::ZERO => Op::Zero(len),
+            kind::FRESH => {
+                let next = literals.checked_add(len).filter(|next| *next <= bounds.literals);
+                *literals = next.ok_or("takes more literal bytes than there are")?;
+                Op::Fresh(len)
+            }
+            kind::COPY => {
+                let base = if bounds.bases.len() > 1 { varint::take(&mut bytes) } else { Some(0) };
+                let base = base.ok_or("ends within an instruction")?;
+                let limit = bounds.bases.get(ondisk::num::to_usize(base)).ok_or("names an unknown base")?;
+                let base = ondisk::num::to_usize(base);
+                let difference = varint::take(&mut bytes).ok_or("ends within an instruction")?;
+                let slot = expected.slot(base);
+                *slot = slot.wrapping_add(varint::unfold(difference));
+                let from = at.wrapping_add(*slot);
+                let inside = from.checked_add(len).is_some_and(|end| end <= limit.get());
+                if !inside {
+                    return Err("copies from behind the end of a base");
+                }
+                Op::Copy { base, at: from, len }
+            }
+            kind::AGAIN => {
+                let back = varint::take(&mut bytes).ok_or("ends within an instruction")?;
+                let from = literals.checked_sub(back).ok_or("repeats bytes before the first literal")?;
+                let inside = from.checked_add(len).is_some_and(|end| end <= *literals);
+                if !inside {
+                    return Err("repeats literal bytes that come later");
+                }
+                Op::Again { at: from, len }
+            }
+            _ => return Err("has an unknown instruction"),
+        };
+        ops.push(op);
+        at = end;
+    }
+    if Offset::new(at) == span.end() { Ok(ops) } else { Err("does not make the whole window") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds<'static> =
+        Bounds { target: Len::new(10_000), bases: &[Len::new(5000), Len::new(1 << 40)], literals: 1000 };
+
+    #[test]
+    fn instructions_come_back() {
+        let ops = [
+            Op::Copy { base: 0, at: 0, len: 1000 },
+            Op::Fresh(100),
+            Op::Copy { base: 1, at: (1 << 40) - 2000, len: 2000 },
+            Op::Zero(5000),
+            Op::Copy { base: 0, at: 4500, len: 500 },
+            Op::Fresh(400),
+            Op::Again { at: 20, len: 480 },
+            Op::Copy { base: 1, at: 0, len: 520 },
+        ];
+        let mut bytes = Vec::new();
+        encode(&ops, 0, 10, 2, &mut bytes);
+        let mut literals = 10;
+        assert_eq!(decode(&bytes, 0, &mut literals, &BOUNDS).unwrap(), ops);
+        assert_eq!(literals, 510);
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len], 0, &mut 10, &BOUNDS).is_err(), "cut to {len} bytes");
+        }
+    }
+
+    #[test]
+    fn nothing_lies_outside() {
+        let refused = [
+            vec![Op::Zero(10_001)],
+            vec![Op::Zero(9999)],
+            vec![Op::Fresh(1001), Op::Zero(8999)],
+            vec![Op::Copy { base: 0, at: 4001, len: 1000 }, Op::Zero(9000)],
+            vec![Op::Copy { base: 0, at: u64::MAX - 3, len: 1000 }, Op::Zero(9000)],
+            vec![Op::Copy { base: 2, at: 0, len: 1000 }, Op::Zero(9000)],
+            vec![Op::Fresh(10), Op::Again { at: 5, len: 6 }, Op::Zero(9984)],
+            vec![Op::Zero(0), Op::Zero(10_000)],
+        ];
+        for ops in refused {
+            let mut bytes = Vec::new();
+            encode(&ops, 0, 0, 2, &mut bytes);
+            assert!(decode(&bytes, 0, &mut 0, &BOUNDS).is_err(), "{ops:?}");
+        }
+    }
+}

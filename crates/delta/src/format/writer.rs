@@ -1,0 +1,125 @@
+//! A patch on its way out.
+
+use super::layout::{self, END_MAGIC, MAGIC, VERSION};
+use super::op::Op;
+use super::section::{self, List};
+use crate::digest::{Digest, Leaf, Leaves};
+use crate::error::{Error, Result};
+use ondisk::num::{low32, to_u64};
+use ondisk::{Len, Span};
+use std::io::Write;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// Level at which lists of windows are compressed.
+const LEVEL: i32 = 9;
+
+/// What has been written, and what stands in the trailer.
+pub struct Writer<'a> {
+    out: &'a mut (dyn Write + Send),
+    at: u64,
+    /// Header and bases.
+    head: Vec<u8>,
+    bases: usize,
+    frames: Vec<layout::Frame>,
+    sections: Vec<layout::Section>,
+    list: List,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes the header.
+    pub fn begin(out: &'a mut (dyn Write + Send), flags: u16, target: Len, bases: &[Leaves]) -> Result<Self> {
+        let header = layout::Header {
+            magic: MAGIC,
+            version: VERSION.into(),
+            flags: flags.into(),
+            bases: low32(to_u64(bases.len())).into(),
+            target: target.get().into(),
+            reserved: [0; 8],
+        };
+        let mut head = header.as_bytes().to_vec();
+        for base in bases {
+            let record = layout::Base { len: base.len().get().into(), digest: *base.digest().as_bytes() };
+            head.extend(record.as_bytes());
+        }
+        let mut writer = Self {
+            out,
+            at: 0,
+            head: Vec::new(),
+            bases: bases.len(),
+            frames: Vec::new(),
+            sections: Vec::new(),
+            list: List::default(),
+        };
+        writer.put(&head)?;
+        writer.head = head;
+        Ok(writer)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(|source| failed(self.at, bytes, source))?;
+        self.at = self.at.saturating_add(to_u64(bytes.len()));
+        Ok(())
+    }
+
+    /// Writes the next frame, of `len` literal bytes.
+    pub fn frame(&mut self, record: &[u8], len: usize) -> Result<()> {
+        self.frames.push(layout::Frame {
+            at: self.at.into(),
+            stored: low32(to_u64(record.len())).into(),
+            len: low32(to_u64(len)).into(),
+            digest: *blake3::hash(record).as_bytes(),
+        });
+        self.put(record)
+    }
+
+    /// Adds the next window that is not as in the first base.
+    pub fn window(&mut self, index: u64, leaf: &Leaf, ops: &[Op], literals: u64) -> Result<()> {
+        self.list.push(index, leaf, ops, literals, self.bases);
+        if self.list.bytes.len() >= section::FULL { self.section() } else { Ok(()) }
+    }
+
+    fn section(&mut self) -> Result<()> {
+        let list = std::mem::take(&mut self.list);
+        let record =
+            zstd::bulk::compress(&list.bytes, LEVEL).map_err(|source| failed(self.at, &[], source))?;
+        self.sections.push(layout::Section {
+            at: self.at.into(),
+            stored: low32(to_u64(record.len())).into(),
+            len: low32(to_u64(list.bytes.len())).into(),
+            first: list.first.into(),
+            count: list.count.into(),
+            reserved: 0.into(),
+            literals: list.literals.into(),
+            digest: *blake3::hash(&record).as_bytes(),
+        });
+        self.put(&record)
+    }
+
+    /// Writes what remains. The length of the patch.
+    pub fn finish(mut self, digest: Digest) -> Result<Len> {
+        if self.list.count > 0 {
+            self.section()?;
+        }
+        let trailer = layout::Trailer {
+            digest: *digest.as_bytes(),
+            frames: low32(to_u64(self.frames.len())).into(),
+            sections: low32(to_u64(self.sections.len())).into(),
+        };
+        let mut bytes = trailer.as_bytes().to_vec();
+        bytes.extend(self.frames.as_bytes());
+        bytes.extend(self.sections.as_bytes());
+        let mut end = layout::End::new_zeroed();
+        end.trailer.set(self.at);
+        end.digest = *blake3::Hasher::new().update(&self.head).update(&bytes).finalize().as_bytes();
+        end.magic = END_MAGIC;
+        bytes.extend(end.as_bytes());
+        self.put(&bytes)?;
+        self.out.flush().map_err(|source| failed(self.at, &[], source))?;
+        Ok(Len::new(self.at))
+    }
+}
+
+fn failed(at: u64, bytes: &[u8], source: std::io::Error) -> Error {
+    let span = Span::new(ondisk::Offset::new(at), Len::of(bytes)).unwrap_or_default();
+    Error::Disk(disk::Error::Io { op: "write of the patch", span, source })
+}

@@ -1,0 +1,327 @@
+//! A patch and its bases as a disk.
+//!
+//! 1. What was read from the bases while they were compared with the patch must not change; nothing of them is
+//!    compared again but what becomes a part of a window that has an entry.
+//! 2. A window is made as a whole and compared with its value before a byte of it is handed out.
+//! 3. Windows, frames and lists are kept for a while, in bounded number.
+
+mod kept;
+
+use crate::digest::{self, Leaf, Leaves, Tree, WINDOW, window, windows};
+use crate::error::{Error, Result};
+use crate::format::op::Op;
+use crate::format::patch::Patch;
+use crate::format::section::{Entry, Section};
+use disk::{Cx, ExtentKind, ExtentMap, ReadAt};
+use kept::Kept;
+use ondisk::num::{to_u64, to_usize};
+use ondisk::{Len, Offset, Span};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use std::fmt::Write;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Lists that are kept.
+const LISTS: usize = 4;
+/// Zero windows that are hashed before anybody is asked whether to stop.
+const ASK: u64 = 256;
+
+/// Bytes of the literal stream, and where they stand in it.
+type Literals = (Span, Vec<u8>);
+
+/// The disk that a patch makes of its bases.
+pub struct Patched<D, B> {
+    patch: Patch<D>,
+    /// In the order of the patch.
+    bases: Vec<B>,
+    windows: Kept<Vec<u8>>,
+    frames: Kept<Literals>,
+    lists: Kept<Section>,
+}
+
+impl<D: ReadAt, B: ReadAt> Patched<D, B> {
+    /// Takes a patch, and its bases in any order, each with the values of its windows. What the patch says about the
+    /// result is compared with what its parts make of these bases.
+    ///
+    /// # Errors
+    /// Where the patch was made from other bases, or is damaged.
+    pub fn new(patch: Patch<D>, given: Vec<(B, Leaves)>, cx: &Cx<'_>) -> Result<Self> {
+        let (bases, leaves) = assign(&patch, given)?;
+        let each = cx.limits.threads.max(1);
+        let patched = Self {
+            patch,
+            bases,
+            windows: Kept::new(each.saturating_add(1)),
+            frames: Kept::new(each.saturating_mul(2)),
+            lists: Kept::new(LISTS),
+        };
+        patched.prove(leaves.first(), cx)?;
+        Ok(patched)
+    }
+
+    /// What the patch says about itself.
+    pub const fn patch(&self) -> &Patch<D> {
+        &self.patch
+    }
+
+    /// Compares the digest of the target with the values of its windows.
+    fn prove(&self, first: Option<&Leaves>, cx: &Cx<'_>) -> Result<()> {
+        let len = self.patch.facts().target.len;
+        let mut tree = Tree::default();
+        let mut next = 0;
+        for number in 0..self.patch.sections() {
+            let section = self.patch.section(number)?;
+            for entry in section.entries() {
+                self.unlisted(next..entry.index, first, &mut tree, cx)?;
+                self.prove_zeros(&section, entry)?;
+                tree.push(entry.leaf);
+                next = entry.index.saturating_add(1);
+            }
+        }
+        self.unlisted(next..windows(len), first, &mut tree, cx)?;
+        if tree.finish() == self.patch.facts().target.digest {
+            return Ok(());
+        }
+        Err(Error::damaged("the trailer", Offset::ZERO, "has another digest of the result than its windows"))
+    }
+
+    /// Nobody reads a window that is known to be zero, so it is compared here.
+    fn prove_zeros(&self, section: &Section, entry: &Entry) -> Result<()> {
+        let zeros = self.ops(section, entry)?.iter().all(|op| matches!(op, Op::Zero(_)));
+        if zeros { self.make(section, entry).map(drop) } else { Ok(()) }
+    }
+
+    /// Makes every window that is not as in the first base.
+    ///
+    /// # Errors
+    /// Where the patch is damaged, a base cannot be read, or the operator interrupts.
+    pub fn verify(&self, cx: &Cx<'_>) -> Result<()>
+    where
+        D: Send,
+        B: Send,
+    {
+        for number in 0..self.patch.sections() {
+            let section = self.patch.section(number)?;
+            section.entries().par_iter().try_for_each(|entry| {
+                cx.cancel.check()?;
+                self.make(&section, entry).map(drop)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The values of windows that have no entry.
+    fn unlisted(
+        &self,
+        range: Range<u64>,
+        first: Option<&Leaves>,
+        tree: &mut Tree,
+        cx: &Cx<'_>,
+    ) -> Result<()> {
+        let len = self.patch.facts().target.len;
+        for index in range {
+            if index.is_multiple_of(ASK) {
+                cx.cancel.check()?;
+            }
+            let known: Option<Leaf> = first.and_then(|first| first.as_part_of(index, len));
+            match known {
+                Some(leaf) => tree.push(leaf),
+                None => {
+                    let span = window(index, len);
+                    let mut bytes = vec![0; span.len().to_usize()];
+                    self.unchanged(span, &mut bytes)?;
+                    tree.push(digest::leaf(index, len, &bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from the first base, and zeros behind its end.
+    fn unchanged(&self, span: Span, buf: &mut [u8]) -> disk::Result<()> {
+        let there = self.bases.first().and_then(|base| span.intersect(Span::whole(base.len())));
+        let (from_base, zeros) = buf.split_at_mut(there.unwrap_or_default().len().to_usize().min(buf.len()));
+        zeros.fill(0);
+        match (there, self.bases.first()) {
+            (Some(there), Some(base)) => digest::fill(base, there, from_base),
+            _ => Ok(()),
+        }
+    }
+
+    /// The list that has window `index`, and which of its entries that is.
+    fn entry(&self, index: u64) -> Result<Option<(Arc<Section>, Entry)>> {
+        let Some(number) = self.patch.section_of(index) else { return Ok(None) };
+        let section = self.lists.get(to_u64(number), || self.patch.section(number))?;
+        let found = section.entries().binary_search_by_key(&index, |entry| entry.index).ok();
+        let entry = found.and_then(|at| section.entries().get(at)).cloned();
+        Ok(entry.map(|entry| (section, entry)))
+    }
+
+    fn ops(&self, section: &Section, entry: &Entry) -> Result<Vec<Op>> {
+        let ops = section.ops(entry, &self.patch.bounds());
+        ops.map_err(|why| Error::damaged("the window", window(entry.index, WINDOW).start(), why))
+    }
+
+    /// Makes a window that has an entry.
+    fn make(&self, section: &Section, entry: &Entry) -> Result<Vec<u8>> {
+        let span = window(entry.index, self.patch.facts().target.len);
+        let mut bytes = vec![0; span.len().to_usize()];
+        let mut rest = bytes.as_mut_slice();
+        let mut literals = entry.literals;
+        for op in self.ops(section, entry)? {
+            let (part, behind) = std::mem::take(&mut rest).split_at_mut(to_usize(op.len()));
+            rest = behind;
+            match op {
+                Op::Zero(_) => {}
+                Op::Fresh(len) => {
+                    self.literals(literals, part)?;
+                    literals = literals.saturating_add(len);
+                }
+                Op::Again { at, .. } => self.literals(at, part)?,
+                Op::Copy { base, at, .. } => {
+                    if let Some(base) = self.bases.get(base) {
+                        base.read_at(Offset::new(at), part)?;
+                    }
+                }
+            }
+        }
+        if digest::leaf(entry.index, self.patch.facts().target.len, &bytes) != entry.leaf {
+            return Err(Error::WrongResult { at: span.start() });
+        }
+        Ok(bytes)
+    }
+
+    /// Bytes of the literal stream from `at` on.
+    fn literals(&self, mut at: u64, mut buf: &mut [u8]) -> Result<()> {
+        while !buf.is_empty() {
+            let missing = || Error::damaged("the trailer", Offset::ZERO, "lacks a frame");
+            let number = self.patch.frame_of(at).ok_or_else(missing)?;
+            let frame = self.frames.get(to_u64(number), || self.patch.frame(number, &self.bases))?;
+            let (span, bytes) = &*frame;
+            let from = to_usize(at.saturating_sub(span.start().get()));
+            let there = bytes.get(from..).filter(|there| !there.is_empty()).ok_or_else(missing)?;
+            let len = there.len().min(buf.len());
+            let (part, behind) = std::mem::take(&mut buf).split_at_mut(len);
+            part.copy_from_slice(there.get(..len).unwrap_or_default());
+            buf = behind;
+            at = at.saturating_add(to_u64(len));
+        }
+        Ok(())
+    }
+
+    fn read(&self, span: Span, buf: &mut [u8]) -> Result<()> {
+        let mut rest = buf;
+        for part in pieces(span) {
+            let (target, behind) = std::mem::take(&mut rest).split_at_mut(part.len().to_usize());
+            rest = behind;
+            let index = number_of(part);
+            match self.entry(index)? {
+                None => self.unchanged(part, target)?,
+                Some((section, entry)) => {
+                    let bytes = self.windows.get(index, || self.make(&section, &entry))?;
+                    let start = to_usize(part.start().get() & WINDOW.get().saturating_sub(1));
+                    let source = bytes.get(start..).and_then(|behind| behind.get(..target.len()));
+                    target.copy_from_slice(source.ok_or(Error::WrongResult { at: part.start() })?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&self, within: Span) -> Result<ExtentMap> {
+        let mut map = ExtentMap::new();
+        for part in pieces(within) {
+            let Some((section, entry)) = self.entry(number_of(part))? else {
+                self.map_unchanged(part, &mut map)?;
+                continue;
+            };
+            let mut at = window(entry.index, self.patch.facts().target.len).start();
+            for op in self.ops(&section, &entry)? {
+                let span = Span::new(at, Len::new(op.len())).unwrap_or_default();
+                at = span.end();
+                let kind = if matches!(op, Op::Zero(_)) { ExtentKind::Hole } else { ExtentKind::Data };
+                if let Some(span) = span.intersect(part) {
+                    map.push(span, kind);
+                }
+            }
+        }
+        Ok(map)
+    }
+
+    fn map_unchanged(&self, span: Span, map: &mut ExtentMap) -> Result<()> {
+        let first = self.bases.first();
+        let there = first.and_then(|base| span.intersect(Span::whole(base.len())));
+        if let Some((there, base)) = there.zip(first) {
+            base.extents(there)?.iter().for_each(|extent| map.push(extent.span, extent.kind));
+        }
+        let zeros = Span::between(there.map_or(span.start(), Span::end), span.end());
+        map.push(zeros.unwrap_or_default(), ExtentKind::Hole);
+        Ok(())
+    }
+}
+
+/// The parts of a span that lie in one window each.
+fn pieces(span: Span) -> impl Iterator<Item = Span> {
+    let first = number_of(span);
+    let last = span.end().get().div_ceil(WINDOW.get());
+    let whole = move |index: u64| {
+        let start = index.saturating_mul(WINDOW.get());
+        Span::between(Offset::new(start), Offset::new(start.saturating_add(WINDOW.get())))
+    };
+    (first..last).filter_map(move |index| whole(index)?.intersect(span)).filter(|part| !part.is_empty())
+}
+
+fn number_of(span: Span) -> u64 {
+    span.start().get().checked_div(WINDOW.get()).unwrap_or_default()
+}
+
+/// Bases in the order of the patch, with the values of their windows.
+fn assign<D: ReadAt, B>(patch: &Patch<D>, given: Vec<(B, Leaves)>) -> Result<(Vec<B>, Vec<Leaves>)> {
+    let mut found = String::new();
+    let mut given: Vec<_> =
+        given.into_iter().map(|(base, leaves)| (leaves.digest(), Some((base, leaves)))).collect();
+    let (mut bases, mut all) = (Vec::new(), Vec::new());
+    for wanted in &patch.facts().bases {
+        let fits = |(digest, slot): &&mut (crate::Digest, Option<(B, Leaves)>)| {
+            *digest == wanted.digest && slot.as_ref().is_some_and(|(_, leaves)| leaves.len() == wanted.len)
+        };
+        let Some((base, leaves)) = given.iter_mut().find(fits).and_then(|(_, slot)| slot.take()) else {
+            for (digest, _) in &given {
+                let comma = if found.is_empty() { "the base has digest" } else { "," };
+                let _ = write!(found, "{comma} {}", digest.to_hex());
+            }
+            if found.is_empty() {
+                found.push_str("there is no base");
+            }
+            let wanted = format!("one of {} bytes with digest {}", wanted.len, wanted.digest.to_hex());
+            return Err(Error::WrongBase { found, wanted });
+        };
+        bases.push(base);
+        all.push(leaves);
+    }
+    Ok((bases, all))
+}
+
+impl<D: ReadAt + Send, B: ReadAt + Send> ReadAt for Patched<D, B> {
+    fn len(&self) -> Len {
+        self.patch.facts().target.len
+    }
+
+    fn read_at(&self, at: Offset, buf: &mut [u8]) -> disk::Result<()> {
+        let span = disk::traits::bounded(at, buf.len(), self.len())?;
+        Ok(self.read(span, buf)?)
+    }
+
+    fn extents(&self, within: Span) -> disk::Result<ExtentMap> {
+        Ok(self.map(within)?)
+    }
+}
+
+impl From<Error> for disk::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Disk(inner) => inner,
+            other => Self::layer(other),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Whatever two disks have in common, a patch makes the one from the other.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::unwrap_used
+)]
+
+use delta::{Options, Patch, Patched, Stats, create, survey};
+use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
+use ondisk::{Len, Offset};
+
+const LIMITS: Limits = Limits { memory: Len::mib(256), threads: 2, chain_depth: 8, partitions: 64 };
+
+fn with_cx<T>(work: impl FnOnce(&Cx<'_>) -> T) -> T {
+    let cancel = Cancel::new();
+    work(&Cx { progress: &Quiet, cancel: &cancel, limits: LIMITS, now: 0 })
+}
+
+/// Bytes that nothing compresses.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn patch(bases: &[&[u8]], target: &[u8]) -> (Vec<u8>, Stats) {
+    let disks: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
+    let bases: Vec<&dyn ReadAt> = disks.iter().map(|disk| disk as &dyn ReadAt).collect();
+    let mut out = Vec::new();
+    let options = Options { level: 3, drop_free: false };
+    let stats = with_cx(|cx| create(&bases, &MemDisk::from_bytes(target), options, &mut out, cx)).unwrap();
+    (out, stats)
+}
+
+fn apply(bases: &[&[u8]], patch: &[u8]) -> delta::Result<Vec<u8>> {
+    let bases: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
+    with_cx(|cx| {
+        let patch = Patch::open(MemDisk::from_bytes(patch), &LIMITS)?;
+        let given =
+            bases.iter().map(|base| Ok((base, survey(base, "base", cx)?))).collect::<delta::Result<_>>()?;
+        let disk = Patched::new(patch, given, cx)?;
+        let mut bytes = vec![0; disk.len().to_usize()];
+        // Odd pieces, so that they do not begin where windows do.
+        for start in (0..bytes.len()).step_by(1_000_003) {
+            let end = bytes.len().min(start + 1_000_003);
+            disk.read_at(Offset::new(start as u64), &mut bytes[start..end])?;
+        }
+        Ok(bytes)
+    })
+}
+
+fn round(what: &str, bases: &[&[u8]], target: &[u8]) -> Stats {
+    let (patch, stats) = patch(bases, target);
+    assert_eq!(patch.len() as u64, stats.patch, "{what}");
+    assert!(apply(bases, &patch).unwrap() == target, "{what}");
+    let turned: Vec<&[u8]> = bases.iter().rev().copied().collect();
+    assert!(apply(&turned, &patch).unwrap() == target, "{what}, bases in another order");
+    let covered = stats.unchanged + stats.copied + stats.zeros + stats.again + stats.literals;
+    assert_eq!(covered, target.len() as u64, "{what}: {stats:?}");
+    stats
+}
+
+#[test]
+fn sizes() {
+    let base = noise(1, 9 << 20);
+    for len in [0, 1, 511, 4 << 20, (4 << 20) + 1, 9 << 20] {
+        let stats = round("the head of the base", &[&base], &base[..len]);
+        assert_eq!(stats.literals, 0);
+        round("from nothing", &[], &base[..len]);
+        round("from an empty base", &[&[]], &base[..len]);
+    }
+    let longer = [base.as_slice(), &vec![0; 20 << 20]].concat();
+    let stats = round("grown", &[&base], &longer);
+    assert_eq!((stats.literals, stats.unchanged), (0, 29 << 20));
+    assert!(stats.patch < 600, "{stats:?}");
+}
+
+#[test]
+fn what_was_moved_is_found() {
+    let base = noise(2, 12 << 20);
+    let moved = [&noise(3, 777), &base[5 << 20..12 << 20], &base[..5 << 20]].concat();
+    let stats = round("turned", &[&base], &moved);
+    assert!(stats.literals < 2000, "{stats:?}");
+    let mut changed = base.clone();
+    for at in (0..changed.len()).step_by(10_000) {
+        changed[at] ^= 1;
+    }
+    let stats = round("a byte in 10,000", &[&base], &changed);
+    assert!(stats.literals < 30_000, "{stats:?}");
+}
+
+#[test]
+fn what_comes_twice_is_stored_once() {
+    let new = noise(4, 6 << 20);
+    let target = [new.as_slice(), &noise(5, 1000), &new, &[0; 5000], &new[1 << 20..]].concat();
+    let stats = round("twice", &[&noise(6, 1 << 20)], &target);
+    assert!(stats.literals < (6 << 20) + 10_000, "{stats:?}");
+    assert!(stats.again > 10 << 20, "{stats:?}");
+}
+
+#[test]
+fn several_bases() {
+    let [a, b] = [noise(7, 5 << 20), noise(8, 6 << 20)];
+    let target = [&b[1 << 20..], &a[..3 << 20], &b[..1 << 20], &a[3 << 20..]].concat();
+    let stats = round("of two", &[&a, &b], &target);
+    assert!(stats.literals < 1000, "{stats:?}");
+}
+
+#[test]
+fn a_patch_does_not_depend_on_the_number_of_threads() {
+    let base = noise(9, 30 << 20);
+    let mut target = base.clone();
+    target.rotate_left(12_345);
+    for at in (0..target.len()).step_by(777) {
+        target[at] = 0;
+    }
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let one = pool(1).install(|| patch(&[&base], &target));
+    assert!(one == pool(4).install(|| patch(&[&base], &target)));
+}
+
+#[test]
+fn another_base_is_refused() {
+    let base = noise(10, 5 << 20);
+    let (patch, _) = patch(&[&base], &base[..3 << 20]);
+    let mut other = base.clone();
+    other[4 << 20] ^= 1;
+    for wrong in [&[other.as_slice()][..], &[&base[1..]], &[]] {
+        assert!(matches!(apply(wrong, &patch), Err(delta::Error::WrongBase { .. })));
+    }
+}
+
+/// A patch cut at every byte, and with every byte changed: refused, or it makes the same.
+#[test]
+fn damage() {
+    let base = noise(11, 200_000);
+    let mut target = base.clone();
+    target.rotate_left(100);
+    target[5000..6000].fill(3);
+    target[50_000..50_100].copy_from_slice(&noise(12, 100));
+    let (patch, _) = patch(&[&base], &target);
+    assert!(patch.len() < 1000, "{}", patch.len());
+    for len in 0..patch.len() {
+        assert!(apply(&[&base], &patch[..len]).is_err(), "cut to {len} bytes");
+    }
+    for at in 0..patch.len() {
+        let mut bytes = patch.clone();
+        bytes[at] ^= 0x11;
+        assert!(apply(&[&base], &bytes).is_err(), "byte {at}");
+    }
+    assert!(apply(&[&base], &[patch.as_slice(), &[0]].concat()).is_err());
+}

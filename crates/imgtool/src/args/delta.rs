@@ -1,0 +1,97 @@
+//! What the commands on differences take.
+
+use super::OutFormat;
+use clap::{Subcommand, ValueHint};
+use ondisk::size::parse_bytes;
+use ondisk::{Len, Offset, Span};
+use std::path::PathBuf;
+
+/// What is to be done with the difference of images.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Delta {
+    /// Make a patch: what it takes to make TARGET of the bases
+    Create(DeltaCreate),
+    /// Make the target of a patch and its bases
+    Apply(DeltaApply),
+    /// Show what a patch was made from and what it makes
+    Info(DeltaInfo),
+    /// Tell whether a patch is whole, and whether the bases are those that it needs
+    Verify(DeltaVerify),
+}
+
+/// The images that a patch stands on.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Bases {
+    /// An image that both sides have; several times for several images
+    #[arg(long = "base", value_name = "IMAGE", value_hint = ValueHint::FilePath)]
+    pub bases: Vec<PathBuf>,
+}
+
+/// `delta create --base BASE TARGET -o PATCH`
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeltaCreate {
+    /// What both sides have.
+    #[command(flatten)]
+    pub from: Bases,
+    /// The image to be described
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub target: PathBuf,
+    /// The patch to be made; - is standard output
+    #[arg(short, long, value_name = "PATCH", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// How much work goes into compression: 1 to 22
+    #[arg(long, value_name = "LEVEL", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub level: i32,
+    /// Let blocks that no filesystem uses read as zero in the result
+    #[arg(long)]
+    pub drop_free: bool,
+    /// Tell where the bytes of the target come from
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// `delta apply --base BASE PATCH -o OUT`
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeltaApply {
+    /// What the patch was made from.
+    #[command(flatten)]
+    pub from: Bases,
+    /// The patch; - is standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub patch: PathBuf,
+    /// The image to be made; - is standard output, raw
+    #[arg(short, long, value_name = "OUT", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// Its format: raw, vhd, vhd-fixed, qcow2 [default: by the name's ending, else raw]
+    #[arg(short = 'O', long = "output-format", value_name = "FORMAT", hide_possible_values = true)]
+    pub output_format: Option<OutFormat>,
+    /// Make only this part of the disk
+    #[arg(long, value_name = "START:LEN", value_parser = range)]
+    pub range: Option<Span>,
+}
+
+/// `delta info PATCH`
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeltaInfo {
+    /// The patch
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub patch: PathBuf,
+}
+
+/// `delta verify --base BASE PATCH`
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeltaVerify {
+    /// What the patch should have been made from.
+    #[command(flatten)]
+    pub from: Bases,
+    /// The patch
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub patch: PathBuf,
+}
+
+fn range(text: &str) -> Result<Span, String> {
+    let parts = text.split_once(':').ok_or("expected START:LEN, as in 1M:64K")?;
+    let number = |text: &str| parse_bytes(text).map_err(|error| error.to_string());
+    let (start, len): (Len, Len) = (number(parts.0)?, number(parts.1)?);
+    Span::new(Offset::new(start.get()), len).ok_or_else(|| "more than a disk can have".to_owned())
+}

@@ -1,0 +1,151 @@
+//! `delta create --base BASE TARGET -o PATCH`.
+
+use super::{is_stdio, on_threads, open, refuse_changed, refuse_over, with_disks};
+use crate::args::DeltaCreate;
+use crate::cmd::sparsify::free_of;
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of, show};
+use crate::output::Output;
+use crate::render::Table;
+use crate::sandbox::{Needs, folder_of};
+use delta::{Options, Stats};
+use disk::{Draft, ReadAt};
+use ondisk::Len;
+use ondisk::num::to_u64;
+use ondisk::size::Human;
+use serde_json::json;
+use stack::sparsify::Hollow;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// Bytes that are written at once.
+const WRITE: usize = 1 << 20;
+
+/// Runs it.
+pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let bases = open(&args.from.bases, session)?;
+    let target = session.open_reading(&args.target, session.globals.format)?;
+    let mut read: Vec<&Path> = args.from.bases.iter().map(std::path::PathBuf::as_path).collect();
+    read.push(&args.target);
+    let stdout = is_stdio(&args.output);
+    if !stdout {
+        refuse_over(&args.output, &read)?;
+        session.confine(&Needs::nothing().writing(folder_of(&args.output)), out);
+    } else {
+        session.confine(&Needs::nothing(), out);
+    }
+    let draft = if stdout || session.globals.dry_run {
+        None
+    } else {
+        Some(Draft::replacing(&args.output).of(&args.output)?)
+    };
+    let (stats, freed) = target.with_disk(session, out, |disk| {
+        let free = args.drop_free.then(|| free_of(disk, session)).transpose().of(&args.target)?;
+        for note in free.iter().flat_map(|free| &free.notes) {
+            out.warn(note);
+        }
+        let hollow = free.as_ref().map(|free| Hollow { disk, free: &free.map });
+        let disk: &dyn ReadAt = hollow.as_ref().map_or(disk, |hollow| hollow);
+        let freed =
+            free.as_ref().map(|free| free.told.iter().fold(0, |sum, (_, len)| len.get().saturating_add(sum)));
+        let stats = with_disks(
+            &bases,
+            Vec::new(),
+            session,
+            out,
+            Box::new(|bases: &[&dyn ReadAt]| match &draft {
+                Some(draft) => write(bases, disk, args, &mut Target { draft, at: 0 }, session),
+                None if stdout && !session.globals.dry_run => {
+                    write(bases, disk, args, &mut io::stdout(), session)
+                }
+                None => write(bases, disk, args, &mut io::sink(), session),
+            }),
+        )?;
+        Ok((stats, freed.map(Len::new)))
+    })?;
+    target.image.refuse_changed().of(&args.target)?;
+    refuse_changed(&bases)?;
+    if let Some(draft) = draft {
+        session.cancel.check().of(&args.output)?;
+        draft.publish().of(&args.output)?;
+    }
+    tell(args, &stats, freed, session, out)
+}
+
+fn write(
+    bases: &[&dyn ReadAt],
+    target: &dyn ReadAt,
+    args: &DeltaCreate,
+    to: &mut (dyn Write + Send),
+    session: &Session,
+) -> Result<Stats, Failure> {
+    let options = Options { level: args.level, drop_free: args.drop_free };
+    let mut to = BufWriter::with_capacity(WRITE, to);
+    on_threads(session, || delta::create(bases, target, options, &mut to, &session.cx()))?.of(&args.target)
+}
+
+/// The file of a draft, written from its beginning on.
+struct Target<'a> {
+    draft: &'a Draft,
+    at: u64,
+}
+
+impl Write for Target<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.draft.write_at(ondisk::Offset::new(self.at), buf).map_err(io::Error::other)?;
+        self.at = self.at.saturating_add(to_u64(buf.len()));
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.draft.set_len(Len::new(self.at)).map_err(io::Error::other)
+    }
+}
+
+fn tell(
+    args: &DeltaCreate,
+    stats: &Stats,
+    freed: Option<Len>,
+    session: &Session,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    let written = !session.globals.dry_run;
+    if is_stdio(&args.output) && written {
+        return Ok(Exit::Done);
+    }
+    let would = if written { "" } else { "would be " };
+    let len = Len::new(stats.patch);
+    out.report(format!("{}: {would}a patch of {} ({len} bytes)", show(&args.output), Human(len)));
+    if let Some(freed) = freed {
+        out.report(format!("{} that no filesystem uses read as zero in the result", Human(freed)));
+    }
+    if args.stats {
+        let mut table = Table::new().left("").right("target").right("patch");
+        let mut row = |name: &str, target: u64, patch: Option<u64>| {
+            let patch = patch.map(|patch| Human(Len::new(patch)).to_string());
+            table.row([name.to_owned(), Human(Len::new(target)).to_string(), patch.unwrap_or_default()]);
+        };
+        row("as in the first base", stats.unchanged, None);
+        row("copied from a base", stats.copied, None);
+        row("zeros", stats.zeros, None);
+        row("repeated", stats.again, None);
+        row("literal", stats.literals, Some(stats.packed));
+        row("instructions", 0, Some(stats.patch.saturating_sub(stats.packed)));
+        out.table(&table);
+    }
+    out.document(&json!({
+        "changed": written,
+        "dry-run": !written,
+        "size": stats.patch,
+        "freed": freed.map(Len::get),
+        "stats": {
+            "unchanged": stats.unchanged,
+            "copied": stats.copied,
+            "zeros": stats.zeros,
+            "repeated": stats.again,
+            "literal": stats.literals,
+            "packed": stats.packed,
+        },
+    }))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,44 @@
+//! `delta info PATCH`.
+
+use crate::args::DeltaInfo;
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of};
+use crate::output::Output;
+use crate::sandbox::Needs;
+use delta::{BaseFacts, Patch};
+use disk::FileDev;
+use ondisk::size::Human;
+use serde_json::{Value, json};
+
+/// Runs it.
+pub(super) fn run(args: &DeltaInfo, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let file = FileDev::new(super::plain(&args.patch)?).of(&args.patch)?;
+    session.confine(&Needs::nothing(), out);
+    let patch = Patch::open(file, &session.limits).of(&args.patch)?;
+    let facts = patch.facts();
+    let line = |what: &str, disk: &BaseFacts| {
+        format!("{what:<7} {} ({} bytes), BLAKE3 {}", Human(disk.len), disk.len, disk.digest.to_hex())
+    };
+    out.line(format!("patch   {} ({} bytes), native, zstd", Human(facts.len), facts.len));
+    for base in &facts.bases {
+        out.line(line("base", base));
+    }
+    out.line(line("target", &facts.target));
+    out.line(format!("literal {} in {} changed windows of 4 MiB", Human(facts.literals), facts.windows));
+    if facts.drop_free {
+        out.line("blocks that no filesystem used read as zero");
+    }
+    let disk =
+        |facts: &BaseFacts| json!({ "size": facts.len.get(), "digest": facts.digest.to_hex().as_str() });
+    out.document(&json!({
+        "format": "native",
+        "size": facts.len.get(),
+        "bases": facts.bases.iter().map(disk).collect::<Vec<Value>>(),
+        "target": disk(&facts.target),
+        "codec": "zstd",
+        "drop-free": facts.drop_free,
+        "signed": false,
+        "literal": facts.literals.get(),
+    }))?;
+    Ok(Exit::Done)
+}

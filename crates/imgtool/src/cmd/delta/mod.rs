@@ -1,0 +1,111 @@
+//! `delta`: ship the difference between images, not the images.
+//!
+//! 1. Both sides are compared by their virtual content: formats and chains do not matter.
+//! 2. What is made gets its name when it is whole. Of what was applied every byte has been compared with a digest.
+
+mod apply;
+mod create;
+mod info;
+mod verify;
+
+use crate::args::Delta;
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of, show};
+use crate::open::Opened;
+use crate::output::Output;
+use delta::{Leaves, survey};
+use disk::{Cx, Draft, ReadAt};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Runs it.
+///
+/// # Errors
+/// Those of each command.
+pub fn run(command: &Delta, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    match command {
+        Delta::Create(args) => create::run(args, session, out),
+        Delta::Apply(args) => apply::run(args, session, out),
+        Delta::Info(args) => info::run(args, session, out),
+        Delta::Verify(args) => verify::run(args, session, out),
+    }
+}
+
+fn is_stdio(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Opens the bases.
+fn open<'a>(bases: &'a [PathBuf], session: &Session) -> Result<Vec<Opened<'a>>, Failure> {
+    bases.iter().map(|base| session.open_reading(base, session.globals.format)).collect()
+}
+
+/// What is done with several virtual disks.
+type Look<'a, T> = Box<dyn FnOnce(&[&dyn ReadAt]) -> Result<T, Failure> + 'a>;
+
+/// Looks at the virtual disks of all images at once, `disks` first.
+fn with_disks<T>(
+    opened: &[Opened<'_>],
+    disks: Vec<&dyn ReadAt>,
+    session: &Session,
+    out: &Output,
+    look: Look<'_, T>,
+) -> Result<T, Failure> {
+    let Some((first, rest)) = opened.split_first() else { return look(&disks) };
+    first.with_disk(session, out, |disk| {
+        let mut disks: Vec<&dyn ReadAt> = disks;
+        disks.push(disk);
+        with_disks(rest, disks, session, out, look)
+    })
+}
+
+/// Refuses to write over one of the images that are read.
+fn refuse_over(output: &Path, read: &[&Path]) -> Result<(), Failure> {
+    let Ok(meta) = output.metadata() else { return Ok(()) };
+    let same = |path: &&&Path| {
+        path.metadata().is_ok_and(|other| (other.dev(), other.ino()) == (meta.dev(), meta.ino()))
+    };
+    match read.iter().find(same) {
+        Some(path) => Err(super::make::refused(output, format_args!("this is {} itself", show(path)))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what has changed while it was read.
+fn refuse_changed(opened: &[Opened<'_>]) -> Result<(), Failure> {
+    opened.iter().try_for_each(|opened| opened.image.refuse_changed().of(opened.path))
+}
+
+/// The digests of disks, by windows.
+fn surveys<'a>(disks: &[&'a dyn ReadAt], cx: &Cx<'_>) -> Result<Vec<(&'a dyn ReadAt, Leaves)>, delta::Error> {
+    disks.iter().map(|disk| Ok((*disk, survey(*disk, "base", cx)?))).collect()
+}
+
+/// Opens the file of a patch.
+fn plain(path: &Path) -> Result<File, Failure> {
+    let file = File::open(path).map_err(|error| Failure::io(path, &error))?;
+    let meta = file.metadata().map_err(|error| Failure::io(path, &error))?;
+    if meta.is_file() { Ok(file) } else { Err(super::make::refused(path, "a patch is a file")) }
+}
+
+/// A file without a name, with all that comes from standard input.
+fn spooled(output: &Path, session: &Session) -> Result<File, Failure> {
+    let name = Path::new("standard input");
+    let mut kept = output.to_owned().into_os_string();
+    kept.push(".stdin");
+    let draft = Draft::create(Path::new(&kept)).of(Path::new(&kept))?;
+    let mut input = super::convert::Patient::new(&session.cancel);
+    let len = container::write::from_stream(&mut input, &draft, &session.cx()).of(name)?;
+    draft.set_len(len).of(name)?;
+    // Dropped, the draft loses its name; the file stays as long as it is open.
+    Ok(draft.as_fd().try_clone_to_owned().map_err(|error| Failure::io(name, &error))?.into())
+}
+
+/// Runs work on as many threads as are allowed.
+fn on_threads<T: Send>(session: &Session, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(session.limits.threads).build();
+    let pool = pool.map_err(|error| Failure::new(Exit::Io, "io", format!("threads: {error}")))?;
+    Ok(pool.install(work))
+}

@@ -1,0 +1,42 @@
+//! `delta verify --base BASE PATCH`.
+
+use super::{on_threads, open, surveys, with_disks};
+use crate::args::DeltaVerify;
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of, show};
+use crate::output::Output;
+use crate::sandbox::Needs;
+use delta::{Error, Patch, Patched};
+use disk::{FileDev, ReadAt};
+use serde_json::json;
+
+/// Runs it.
+pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let bases = open(&args.from.bases, session)?;
+    let file = FileDev::new(super::plain(&args.patch)?).of(&args.patch)?;
+    session.confine(&Needs::nothing(), out);
+    let patch = Patch::open(file, &session.limits).of(&args.patch)?;
+    patch.check().of(&args.patch)?;
+    let found = with_disks(
+        &bases,
+        Vec::new(),
+        session,
+        out,
+        Box::new(|disks: &[&dyn ReadAt]| {
+            let cx = session.cx();
+            let work = || Patched::new(patch, surveys(disks, &cx)?, &cx)?.verify(&cx);
+            match on_threads(session, work)? {
+                Ok(()) => Ok(None),
+                Err(error @ Error::WrongBase { .. }) => Ok(Some(error.to_string())),
+                Err(error) => Err(error).of(&args.patch),
+            }
+        }),
+    )?;
+    let name = show(&args.patch);
+    match &found {
+        None => out.report(format!("{name}: whole, and made from these bases")),
+        Some(why) => out.report(format!("{name}: {why}")),
+    }
+    out.document(&json!({ "matches": found.is_none() }))?;
+    Ok(if found.is_none() { Exit::Done } else { Exit::No })
+}
