@@ -19,6 +19,10 @@ pub const DICTIONARY: Len = Len::mib(4);
 pub const SPANS: usize = 4096;
 /// A window that reaches over a dictionary and a frame.
 const WINDOW_LOG: u32 = 23;
+/// Tables that remember all places of a dictionary: those of low levels are made for less.
+const TABLE_LOG: u32 = 22;
+/// From this level on they are large enough.
+const LARGE_TABLES: i32 = 13;
 
 /// A span of a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,8 +82,9 @@ pub fn pack<B: ReadAt>(
 
 fn compress(literals: &[u8], dictionary: &[u8], level: i32) -> Result<Vec<u8>> {
     let mut context = CCtx::create();
-    let parameters = [CParameter::CompressionLevel(level), CParameter::WindowLog(WINDOW_LOG)];
-    for parameter in parameters {
+    let every = [CParameter::CompressionLevel(level), CParameter::WindowLog(WINDOW_LOG)];
+    let low = [CParameter::HashLog(TABLE_LOG), CParameter::ChainLog(TABLE_LOG)];
+    for parameter in every.into_iter().chain(low.into_iter().filter(|_| level < LARGE_TABLES)) {
         context.set_parameter(parameter).map_err(codec_failed)?;
     }
     if !dictionary.is_empty() {
