@@ -9,7 +9,7 @@ mod device;
 mod in_place;
 mod stdio;
 
-pub(super) use stdio::Patient;
+pub(super) use stdio::{Patient, pour};
 
 use super::make::{self, Stands};
 use crate::args::{Convert, OutFormat};

@@ -8,12 +8,14 @@ use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use container::write::{self, Layer};
-use container::{Container, Format};
+use container::{Container, Format, Mapped};
 use disk::{Cancel, Draft, Error, FileDev, ReadAt};
+use ondisk::Len;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::io;
+use std::path::Path;
 
 /// Writes the disk to standard output.
 pub(super) fn to_stdout(args: &Convert, session: &Session, out: &Output) -> Result<Exit, Failure> {
@@ -28,18 +30,28 @@ pub(super) fn to_stdout(args: &Convert, session: &Session, out: &Output) -> Resu
     session.confine(&Needs::nothing(), out);
     opened.with_disk(session, out, |disk| {
         let len = whole_sectors(disk.len(), out)?;
-        match write::to_stream(Layer::flat(disk), len, &mut io::stdout(), &session.cx()) {
-            // Whoever reads has had enough.
-            Err(container::Error::Disk(Error::Io { source, .. }))
-                if source.kind() == io::ErrorKind::BrokenPipe =>
-            {
-                Err(Failure::stdout(&source))
-            }
-            done => done.of(&args.src),
-        }?;
+        pour(disk, len, &args.src, session)?;
         opened.refuse_changed()?;
         Ok(Exit::Done)
     })
+}
+
+/// Writes `len` bytes of a disk, which comes of `name`, to standard output.
+pub(in crate::cmd) fn pour(
+    disk: &dyn Mapped,
+    len: Len,
+    name: &Path,
+    session: &Session,
+) -> Result<(), Failure> {
+    match write::to_stream(Layer::flat(disk), len, &mut io::stdout(), &session.cx()) {
+        // Whoever reads has had enough.
+        Err(container::Error::Disk(Error::Io { source, .. }))
+            if source.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            Err(Failure::stdout(&source))
+        }
+        done => done.of(name).map(drop),
+    }
 }
 
 /// Makes an image of what comes from standard input. How much that is, is known at its end only: for other formats than
@@ -58,7 +70,7 @@ pub(super) fn from_stdin(
     }
     session.confine(&Needs::nothing().writing(folder_of(&args.dst)), out);
     // Refused before anything is read.
-    new::spec(format, ondisk::Len::mib(1), (args.layout, args.compress), new::Stands::Alone, session)?;
+    new::spec(format, Len::mib(1), (args.layout, args.compress), new::Stands::Alone, session)?;
     let path = if format == OutFormat::Raw { args.dst.clone() } else { kept(args) };
     let draft = Draft::create(&path).of(&path)?;
     let mut input = Patient::new(&session.cancel);

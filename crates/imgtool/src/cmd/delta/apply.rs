@@ -1,19 +1,18 @@
 //! `delta apply --base BASE PATCH -o OUT`.
 
-use super::{is_stdio, on_threads, open, plain, refuse_changed, refuse_over, spooled, surveys, with_disks};
+use super::{is_stdio, on_threads, open, patched, plain, refuse_changed, refuse_over, spooled, with_disks};
 use crate::args::{DeltaApply, OutFormat};
-use crate::cmd::convert::{Begin, fill};
+use crate::cmd::convert::{Begin, fill, pour};
 use crate::cmd::make::{self, Stands};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
-use container::write::{self, Layer};
+use container::write::Layer;
 use container::{Container, Create, Format, Mapped};
-use delta::{Patch, Patched};
+use delta::Patch;
 use disk::{FileDev, ReadAt, Slice};
 use ondisk::Span;
-use std::io;
 use std::path::Path;
 
 /// Runs it.
@@ -49,8 +48,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
         out,
         Box::new(|disks: &[&dyn ReadAt]| {
             let cx = session.cx();
-            let whole =
-                on_threads(session, || Patched::new(patch, surveys(disks, &cx)?, &cx))?.of(&args.patch)?;
+            let whole = on_threads(session, || patched(patch, disks, &cx))?.of(&args.patch)?;
             let all = Span::whole(whole.len());
             let span = args.range.unwrap_or(all);
             if !all.contains(span) {
@@ -60,7 +58,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
             let part = Slice::new(&whole, span).of(&args.patch)?;
             let disk = Container::open(&part, Format::Raw, &session.limits).of(&args.patch)?;
             if stdout {
-                stream(&disk, args, session).map(|()| None)
+                pour(&disk, disk.len(), &args.patch, session).map(|()| None)
             } else {
                 image(&disk, format, args, session).map(Some)
             }
@@ -70,17 +68,6 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     match made {
         Some(made) => made.tell(format, session, out),
         None => Ok(Exit::Done),
-    }
-}
-
-fn stream(disk: &dyn Mapped, args: &DeltaApply, session: &Session) -> Result<(), Failure> {
-    match write::to_stream(Layer::flat(disk), disk.len(), &mut io::stdout(), &session.cx()) {
-        Err(container::Error::Disk(disk::Error::Io { source, .. }))
-            if source.kind() == io::ErrorKind::BrokenPipe =>
-        {
-            Err(Failure::stdout(&source))
-        }
-        done => done.of(&args.patch),
     }
 }
 

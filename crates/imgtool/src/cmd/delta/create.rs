@@ -63,7 +63,7 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
         )?;
         Ok((stats, freed.map(Len::new)))
     })?;
-    target.image.refuse_changed().of(&args.target)?;
+    target.refuse_changed()?;
     refuse_changed(&bases)?;
     if let Some(draft) = draft {
         session.cancel.check().of(&args.output)?;

@@ -13,8 +13,8 @@ use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::open::Opened;
 use crate::output::Output;
-use delta::{Leaves, survey};
-use disk::{Cx, Draft, ReadAt};
+use delta::{Patch, Patched, survey};
+use disk::{Cx, Draft, FileDev, ReadAt};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -75,12 +75,17 @@ fn refuse_over(output: &Path, read: &[&Path]) -> Result<(), Failure> {
 
 /// Refuses what has changed while it was read.
 fn refuse_changed(opened: &[Opened<'_>]) -> Result<(), Failure> {
-    opened.iter().try_for_each(|opened| opened.image.refuse_changed().of(opened.path))
+    opened.iter().try_for_each(Opened::refuse_changed)
 }
 
-/// The digests of disks, by windows.
-fn surveys<'a>(disks: &[&'a dyn ReadAt], cx: &Cx<'_>) -> Result<Vec<(&'a dyn ReadAt, Leaves)>, delta::Error> {
-    disks.iter().map(|disk| Ok((*disk, survey(*disk, "base", cx)?))).collect()
+/// The disk that a patch makes of these, which are read and compared first.
+fn patched<'a>(
+    patch: Patch<FileDev>,
+    disks: &[&'a dyn ReadAt],
+    cx: &Cx<'_>,
+) -> Result<Patched<FileDev, &'a dyn ReadAt>, delta::Error> {
+    let bases = disks.iter().map(|disk| Ok((*disk, survey(*disk, "base", cx)?)));
+    Patched::new(patch, bases.collect::<Result<_, delta::Error>>()?, cx)
 }
 
 /// Opens the file of a patch.

@@ -1,12 +1,12 @@
 //! `delta verify --base BASE PATCH`.
 
-use super::{on_threads, open, surveys, with_disks};
+use super::{on_threads, open, patched, with_disks};
 use crate::args::DeltaVerify;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::sandbox::Needs;
-use delta::{Error, Patch, Patched};
+use delta::{Error, Patch};
 use disk::{FileDev, ReadAt};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Re
         out,
         Box::new(|disks: &[&dyn ReadAt]| {
             let cx = session.cx();
-            let work = || Patched::new(patch, surveys(disks, &cx)?, &cx)?.verify(&cx);
+            let work = || patched(patch, disks, &cx)?.verify(&cx);
             match on_threads(session, work)? {
                 Ok(()) => Ok(None),
                 Err(error @ Error::WrongBase { .. }) => Ok(Some(error.to_string())),
