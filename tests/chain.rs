@@ -232,6 +232,15 @@ fn what_would_harm_others_is_refused() {
     run("qemu-img", ["snapshot", "-c", "one", other.to_str().unwrap()]);
     let out = on(&other, "chain flatten @");
     assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+    // Its snapshots read what they do not store from the parent, and live in the file that would be removed.
+    let alone = Chain::new("qcow2", "", "");
+    run("qemu-img", ["snapshot", "-c", "one", alone.top().to_str().unwrap()]);
+    qemu_io(&alone.top(), "qcow2", &["write -P 7 1M 1M"]);
+    let before: Vec<_> = beside(&alone.base).iter().map(|path| seen(path)).collect();
+    for line in ["chain coalesce @", "chain coalesce @ --remove", "chain coalesce @ -n"] {
+        assert_told(&on(&alone.top(), line), 3, &alone.top(), "internal snapshots");
+        assert!(beside(&alone.base).iter().map(|path| seen(path)).eq(before.clone()), "{line}");
+    }
     // A snapshot leaves its parent as it is, and does not overwrite anything.
     let parent = seen(&other);
     ends(0, &other, &format!("chain snapshot @ {}", snap.display()));

@@ -2,6 +2,7 @@
 //!
 //! 1. The image shadows what is written below it: whatever instant a crash takes, it reads as before.
 //! 2. Other children of the parent would read otherwise: with any of them nothing is written.
+//!    So would the image's internal snapshots, and they would go with it.
 //! 3. The image's own children are put on the parent when that has everything, one by one; then the image may go.
 
 use super::{Carried, Who, carry, container, link_to, refused, same_file, tell, written};
@@ -13,7 +14,7 @@ use crate::open::Opened;
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use ondisk::size::Human;
-use stack::chain::{self, Nothing, Take, Then};
+use stack::chain::{self, Nothing, Take, Then, refuse_snapshots};
 use stack::source::Parent;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,10 @@ pub(super) fn run(args: &Coalesce, session: &Session, out: &mut Output) -> Resul
     }
     let who = Who::of(&container(&parent, session)?, &parent.image, session);
     child.parent = Some(Parent { disk: Arc::new(Nothing(who.len)), id: who.id });
-    let this = Who::of(&container(&child, session)?, &child.image, session);
+    let view = container(&child, session)?;
+    refuse_snapshots(&view).of(&args.image)?;
+    let this = Who::of(&view, &child.image, session);
+    drop(view);
     let siblings = session.children_of(&parent, who.id)?;
     let siblings: Vec<PathBuf> = siblings.into_iter().filter(|one| !same_file(one, &args.image)).collect();
     let paths = session.children_of(&child, this.id)?;
