@@ -3,9 +3,10 @@
 use super::{Opened, chain, name_of, real_folder, refuse_pending};
 use crate::args::Change;
 use crate::cx::Session;
-use crate::exit::{Failure, Of};
+use crate::exit::{Exit, Failure, Of, show};
+use crate::output::Output;
 use container::{Container, Format, ParentRef, probe};
-use disk::{Identity, Image, OpenOptions};
+use disk::{Identity, Image, OpenOptions, ReadAt};
 use ondisk::guid::Uuid;
 use std::path::{Path, PathBuf};
 
@@ -63,11 +64,46 @@ impl Session {
         Ok(opened)
     }
 
+    /// Refuses to change what an image reads as, or its format, while another one beside it, or in the folders of
+    /// `--parent-dir`, stands on it. Files that cannot be read stand on nothing.
+    ///
+    /// # Errors
+    /// Where one is found, and the change is not forced.
+    pub fn refuse_parent(&self, opened: &Opened<'_>, change: &Change, out: &Output) -> Result<(), Failure> {
+        if opened.is_device() {
+            return Ok(());
+        }
+        let file: &dyn ReadAt = &opened.image;
+        let id = opened.source(file).open(file, &self.cx()).of(opened.path)?.uuid();
+        let Ok(children) = self.children_where(opened, |path| {
+            Ok(self.stands_on(path, opened.image.identity(), id).unwrap_or(false))
+        }) else {
+            return Ok(());
+        };
+        let Some(child) = children.first() else { return Ok(()) };
+        let why = format!("{}: {} stands on it", show(opened.path), show(child));
+        if change.force {
+            out.warn(format!("{why}, and may read otherwise from now on"));
+            return Ok(());
+        }
+        let help = "change the image at the end of the chain instead, or flatten or rebase that one first";
+        Err(Failure::new(Exit::Refused, "in-use", why).with_help(help))
+    }
+
     /// The images beside `parent` and in the folders of `--parent-dir` that stand on it, in the order of their names.
     ///
     /// # Errors
     /// Where a folder cannot be read, or has too many files to look at.
     pub fn children_of(&self, parent: &Opened<'_>, id: Option<Uuid>) -> Result<Vec<PathBuf>, Failure> {
+        self.children_where(parent, |path| self.stands_on(path, parent.image.identity(), id))
+    }
+
+    /// The files in these folders that `stand` on it.
+    fn children_where(
+        &self,
+        parent: &Opened<'_>,
+        stand: impl Fn(&Path) -> Result<bool, Failure>,
+    ) -> Result<Vec<PathBuf>, Failure> {
         let mut folders = vec![real_folder(parent.path)?];
         folders.extend(self.globals.parent_dir.iter().filter_map(|dir| std::fs::canonicalize(dir).ok()));
         folders.sort();
@@ -83,7 +119,7 @@ impl Session {
                     let why = format!("lies among more than {FILES_MAX} files, which may be its children");
                     return Err(chain(parent.path, why));
                 }
-                if path.is_file() && self.stands_on(&path, parent.image.identity(), id)? {
+                if path.is_file() && stand(&path)? {
                     found.push(path);
                 }
             }

@@ -26,6 +26,7 @@ pub(super) fn run(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let mut opened = session.open_writing(&args.src, &args.change)?;
+    session.refuse_parent(&opened, &args.change, out)?;
     session.confine_change(&args.src, &args.change, out);
     let (len, change) = plan(args, format, &opened, session, out)?;
     let committed = commit(&mut opened.image, &args.src, &change, &args.change, session)?;

@@ -38,6 +38,7 @@ pub fn run(args: &Sparsify, session: &Session, out: &mut Output) -> Result<Exit,
         return copy::run(args, to, session, out);
     }
     let mut opened = session.open_writing(&args.image, &args.change)?;
+    session.refuse_parent(&opened, &args.change, out)?;
     session.confine_change(&args.image, &args.change, out);
     refuse_device(&opened)?;
     let free = survey(&opened, args, session)?;
