@@ -7,15 +7,17 @@
 
 mod file;
 mod named;
+mod past;
 mod target;
 
 pub use file::{FileDev, Folder, Owner};
 pub use named::Named;
-pub use target::{PAGE, Target};
+pub use past::{PAGE, Pages, PastCache};
+pub use target::Target;
 
 use crate::{ReadAt, Result};
 use ondisk::{Len, Offset, Span};
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FileType, Stat};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -48,6 +50,11 @@ impl Identity {
             _ => None,
         }
     }
+}
+
+/// When a file was last written to, in seconds since 1970; `None` where nobody knows.
+pub(crate) fn modified(file: impl AsFd) -> Option<u64> {
+    u64::try_from(rustix::fs::fstat(file).ok()?.st_mtime).ok()
 }
 
 /// Bytes with durability.
@@ -112,6 +119,12 @@ pub trait Dev: ReadAt + Send {
     /// # Errors
     /// Where the system fails.
     fn forget(&mut self, span: Span) -> Result<()>;
+
+    /// A way past the system's cache, for several threads at once, for what lies inside; nothing else is done with the
+    /// bytes before it is dropped. `None` where there is none.
+    fn past_cache(&mut self) -> Option<PastCache<'_>> {
+        None
+    }
 
     /// File or block device.
     fn kind(&self) -> DevKind;

@@ -162,8 +162,7 @@ impl Image {
     /// When it was last written to, in seconds since 1970; `None` where it is no file, or nobody knows.
     #[must_use]
     pub fn modified(&self) -> Option<u64> {
-        let stat = rustix::fs::fstat(self.descriptor().filter(|_| self.kind() == DevKind::File)?).ok()?;
-        u64::try_from(stat.st_mtime).ok()
+        crate::dev::modified(self.descriptor().filter(|_| self.kind() == DevKind::File)?)
     }
 
     /// Refuses where somebody has replaced the image or written to it since it was opened.

@@ -9,6 +9,7 @@
 pub mod change;
 pub mod coarse;
 mod commit;
+pub mod crew;
 pub mod cx;
 pub mod dev;
 pub mod draft;

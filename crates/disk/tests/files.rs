@@ -11,9 +11,10 @@
 
 use disk::image::JOURNAL_SUFFIX;
 use disk::{
-    Cancel, Change, CommitOptions, Image, Limits, MemDisk, OpenOptions, Outcome, Place, ReadAt, Sparse,
+    Cancel, Change, CommitOptions, Cx, Image, Limits, MemDisk, OpenOptions, Outcome, Place, Pour, ReadAt,
+    Sparse,
 };
-use ondisk::{Class, Classified, Len};
+use ondisk::{Class, Classified, Len, Offset, Span};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -190,6 +191,43 @@ fn reading_does_not_write() {
 }
 
 /// Stopped before the first home write: as if nothing had happened.
+/// What is poured goes to the right bytes and no others, wherever it begins: in whole pages past the cache, and what is
+/// left through it.
+#[test]
+fn poured_by_several_threads() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("a.img");
+    let noise = |seed: u64, len: usize| {
+        let mut bytes = vec![0; len];
+        blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+        bytes
+    };
+    let (mut want, beside) = (noise(1, 12 << 20), noise(2, 16 << 20));
+    std::fs::write(&path, &want).unwrap();
+    let places =
+        [(512, 5 << 20), (6 << 20, 4096), ((6 << 20) + 51_200, 300 << 10), (7 << 20, (2 << 20) + 7 * 512)];
+    let behind = ((12 << 20) + 3584, (3 << 20) + 512);
+    let mut change = Change { old_len: Len::mib(12), new_len: Len::mib(16), ..Change::default() };
+    want.resize(16 << 20, 0);
+    for (n, (to, len)) in places.into_iter().chain([behind]).enumerate() {
+        let from = n * 512 * 3;
+        want[to..to + len].copy_from_slice(&beside[from..from + len]);
+        change.pours.push(Pour {
+            from: Span::new(Offset::new(from as u64), Len::new(len as u64)).unwrap(),
+            to: Offset::new(to as u64),
+            shadowed: to < 12 << 20,
+        });
+    }
+    let cancel = Cancel::new();
+    let cx = Cx { limits: Limits { threads: 3, ..Limits::default() }, ..cx(&cancel) };
+    let mut image = open(&path);
+    image.pour(&change, &MemDisk::from_bytes(&beside), &CommitOptions::default(), &cx).unwrap();
+    let mut odd = [0; 3];
+    image.read_at(Offset::new(777), &mut odd).unwrap();
+    assert_eq!(odd[..], want[777..780], "the cache is in use again");
+    assert!(std::fs::read(&path).unwrap() == want);
+}
+
 #[test]
 fn cancelled() {
     let dir = tempfile::tempdir().unwrap();
@@ -226,7 +264,7 @@ fn no_space() {
         ..Change::default()
     };
     let mut full = Sparse::new(Len::kib(600));
-    full.put(ondisk::Offset::ZERO, &bytes(1, 600 << 10));
+    full.put(Offset::ZERO, &bytes(1, 600 << 10));
     for (base, change) in [(base(), far), (full, large)] {
         save(&path, &base);
         let error = open(&path).commit(&change, &CommitOptions::default(), &cx(&cancel)).unwrap_err();
@@ -278,8 +316,8 @@ fn seesaw() -> [(Sparse, Change); 2] {
     let end = after(&base(), &there);
     let home = |n: u64| {
         let mut bytes = vec![0; 512];
-        base().get(ondisk::Offset::new(n * 512), &mut bytes);
-        disk::Write { at: ondisk::Offset::new(n * 512), data: disk::Data::Bytes(bytes) }
+        base().get(Offset::new(n * 512), &mut bytes);
+        disk::Write { at: Offset::new(n * 512), data: disk::Data::Bytes(bytes) }
     };
     let back = Change {
         old_len: there.new_len,

@@ -1,7 +1,7 @@
 //! A piece of the disk in memory, and where it is not zero.
 
 use crate::Result;
-use disk::dev::PAGE;
+use disk::dev::Pages;
 use disk::{Limits, ReadAt};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
@@ -22,9 +22,7 @@ pub(crate) struct Piece {
     pub span: Span,
     /// What the source has there.
     pub parts: Vec<Part>,
-    /// Begins before the piece, which lies where a page does.
-    bytes: Vec<u8>,
-    start: usize,
+    room: Pages,
     len: usize,
     runs: Vec<Range<usize>>,
 }
@@ -32,11 +30,9 @@ pub(crate) struct Piece {
 impl Piece {
     /// Room for one of that length.
     pub fn new(len: Len, limits: &Limits) -> disk::Result<Self> {
-        let spare = Len::new(to_u64(PAGE));
-        let bytes = limits.buffer("a piece of the disk", len.checked_add(spare).unwrap_or(len))?;
-        let start = bytes.as_ptr().align_offset(PAGE).min(PAGE);
+        let room = Pages::within(limits, "a piece of the disk", len)?;
         let len = len.to_usize();
-        Ok(Self { span: Span::default(), parts: Vec::new(), bytes, start, len, runs: Vec::new() })
+        Ok(Self { span: Span::default(), parts: Vec::new(), room, len, runs: Vec::new() })
     }
 
     /// Reads another one, and finds its zeros.
@@ -44,7 +40,7 @@ impl Piece {
         self.span = span;
         self.parts = parts;
         self.runs.clear();
-        let piece = self.bytes.get_mut(self.start..self.start.saturating_add(self.len)).unwrap_or_default();
+        let piece = self.room.get_mut(self.len);
         let mut zeroed = 0;
         for part in self.parts.iter().filter(|part| !part.zero) {
             let range = range_in(part.span, span.start());
@@ -79,8 +75,7 @@ impl Piece {
 
     /// Its bytes.
     pub fn bytes(&self, range: Range<usize>) -> &[u8] {
-        let piece = self.bytes.get(self.start..self.start.saturating_add(self.len)).unwrap_or_default();
-        piece.get(range).unwrap_or_default()
+        self.room.get(self.len).get(range).unwrap_or_default()
     }
 
     /// Where it is not zero, in order: whole granules.
@@ -154,7 +149,7 @@ mod tests {
         let disk = MemDisk::from_bytes(&bytes);
         let mut piece = Piece::new(Len::kib(64), &Limits::default()).unwrap();
         let span = Span::whole(Len::kib(64));
-        piece.bytes.fill(7);
+        piece.room.get_mut(65536).fill(7);
         piece.fill(&disk, span, vec![Part { span, zero: false }], Len::kib(4)).unwrap();
         assert_eq!(piece.runs(), [4096..16384, 36864..40960]);
         assert_eq!(piece.runs_in(8192..38000).collect::<Vec<_>>(), [8192..16384, 36864..38000]);
@@ -165,7 +160,7 @@ mod tests {
     fn what_the_source_has_not_is_zero_whatever_was_there() {
         let disk = MemDisk::from_bytes(&[9; 5000]);
         let mut piece = Piece::new(Len::kib(16), &Limits::default()).unwrap();
-        piece.bytes.fill(7);
+        piece.room.get_mut(16384).fill(7);
         let part = |from: u64, to: u64, zero| Part {
             span: Span::between(Offset::new(from), Offset::new(to)).unwrap(),
             zero,

@@ -1,6 +1,6 @@
 //! Real files, block devices and folders: the only user of the system's file calls.
 
-use super::{Dev, DevKind, Identity, Room, Store};
+use super::{Dev, DevKind, Identity, PastCache, Room, Store};
 use crate::traits::{bounded, within};
 use crate::{Error, ExtentKind, ExtentMap, ReadAt, Result};
 use ondisk::num::{round_down, round_up};
@@ -275,6 +275,10 @@ impl Dev for FileDev {
         let end = round_up(span.end().get(), CACHE).unwrap_or(u64::MAX);
         let len = NonZeroU64::new(end.saturating_sub(start));
         fs::fadvise(&self.file, start, len, Advice::DontNeed).map_err(|e| sys("forget", span, e))
+    }
+
+    fn past_cache(&mut self) -> Option<PastCache<'_>> {
+        PastCache::begin(&self.file, self.len)
     }
 
     fn kind(&self) -> DevKind {

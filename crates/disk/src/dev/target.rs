@@ -6,6 +6,7 @@
 //! 3. What goes past the cache takes whole pages, so that no page is written in both ways.
 
 use super::file::ZEROS;
+use super::past::PAGE;
 use super::{Dev, DevKind, FileDev, Folder};
 use crate::{Error, ReadAt, Result, lock};
 use ondisk::{Len, Offset, Span};
@@ -175,6 +176,13 @@ impl Target {
         }
     }
 
+    /// When it was last written to, in seconds since 1970; `None` where nobody knows. A flush may still change that, if it
+    /// is the first since.
+    #[must_use]
+    pub fn modified(&self) -> Option<u64> {
+        super::modified(&self.file)
+    }
+
     /// Makes everything durable.
     ///
     /// # Errors
@@ -191,10 +199,8 @@ const BEHIND_LOG: u32 = 24;
 /// So far back something may lie that is not under way yet: several threads write, each at its own place.
 const BACK: Len = Len::mib(64);
 
-/// What goes past the cache takes whole pages of this length.
-pub const PAGE: usize = 4096;
 /// Less than this does not pay to be waited for.
-const DIRECT: Len = Len::kib(64);
+pub(super) const DIRECT: Len = Len::kib(64);
 /// So much longer than needed a file is made at a time.
 const AHEAD: Len = Len::mib(64);
 
@@ -210,7 +216,7 @@ fn lengthen(file: &File, length: &Mutex<Length>, end: Offset) {
 }
 
 /// Whether bytes can go past the cache, and are worth it.
-fn suits(span: Span, buf: &[u8]) -> bool {
+pub(super) fn suits(span: Span, buf: &[u8]) -> bool {
     let page = ondisk::num::to_u64(PAGE);
     span.len() >= DIRECT
         && span.start().is_aligned(page)
