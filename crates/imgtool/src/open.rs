@@ -42,6 +42,8 @@ pub struct Opened<'p> {
     pub parents: Vec<Parent>,
     /// The files of its parents, nearest first.
     pub chain: Vec<PathBuf>,
+    /// What each of these is read as.
+    pub formats: Vec<Format>,
     /// Parents that may have been written to since their children were made, and what shows it.
     pub doubts: Vec<(PathBuf, &'static str)>,
     /// Why its parent was not followed, where it has one.
@@ -229,6 +231,7 @@ impl Session {
             child.doubts.extend(doubt.map(|doubt| (path.clone(), doubt)));
             child.read.extend(image.named());
             child.chain.push(path);
+            child.formats.push(format);
             links.push((image, format, with));
         }
         let mut below: Option<Parent> = None;
@@ -272,6 +275,7 @@ impl<'p> Opened<'p> {
             parent: None,
             parents: Vec::new(),
             chain: Vec::new(),
+            formats: Vec::new(),
             doubts: Vec::new(),
             unfollowed: None,
             pending: None,

@@ -20,6 +20,7 @@ mod carry;
 mod differ;
 
 pub use carry::Take;
+pub use differ::{Shared, Under};
 
 use crate::source::Source;
 use crate::{Error, Result};

@@ -1,6 +1,6 @@
 //! What of a chain is carried, and the staging of it: tables in memory, data by name only.
 
-use super::differ::Differ;
+use super::differ::{Differ, Under};
 use crate::Result;
 use container::{BlockStatus, Container, Mapped};
 use disk::{Cx, Disk, Overlay, PourInto, ReadAt};
@@ -18,7 +18,7 @@ pub enum Take<'a> {
     /// What the target gets from its parents.
     Inherited,
     /// What the target does not store and this disk does not have.
-    Missing(&'a dyn ReadAt),
+    Missing(Under<'a>),
 }
 
 impl Take<'_> {
@@ -62,12 +62,14 @@ impl Carrier<'_> {
         let take = self.take;
         for window in rest.chunks(WINDOW) {
             cx.cancel.check()?;
-            for run in self.map.status(window)?.into_iter().filter(|run| take.wants(run)) {
-                for piece in run.span.chunks(PIECE) {
+            let mut runs = self.map.status(window)?;
+            runs.retain(|run| take.wants(run));
+            for (span, zero) in self.wanted(&runs, cx)? {
+                for piece in span.chunks(PIECE) {
                     if self.carried >= self.room || disk.file().weight() > memory {
                         return Ok(Some(piece.start()));
                     }
-                    self.piece(disk, piece, &run)?;
+                    self.piece(disk, piece, zero)?;
                 }
             }
             task.advance(window.len().get());
@@ -75,29 +77,28 @@ impl Carrier<'_> {
         Ok(None)
     }
 
-    fn piece(
-        &mut self,
-        disk: &mut Container<&mut Overlay<'_>>,
-        piece: Span,
-        run: &BlockStatus,
-    ) -> Result<()> {
-        let take = self.take;
-        match take {
-            Take::Own(_) if run.zero => Ok(disk.discard(piece)?),
-            Take::Own(_) if self.repeats && self.differing(piece, disk)?.is_empty() => Ok(()),
-            Take::Own(_) | Take::Inherited => {
-                self.repeats = false;
-                self.put(disk, piece)
+    /// What of the runs is to be carried, and whether it is zero.
+    fn wanted(&self, runs: &[BlockStatus], cx: &Cx<'_>) -> Result<Vec<(Span, bool)>> {
+        Ok(match self.take {
+            Take::Missing(under) => {
+                let spans = under.differing(runs, self.beside, cx)?;
+                spans.into_iter().map(|span| (span, false)).collect()
             }
-            Take::Missing(other) => {
-                let spans = self.differing(piece, other)?;
-                spans.into_iter().try_for_each(|span| self.put(disk, span))
-            }
-        }
+            Take::Own(_) | Take::Inherited => runs.iter().map(|run| (run.span, run.zero)).collect(),
+        })
     }
 
-    fn differing(&mut self, piece: Span, other: &dyn ReadAt) -> Result<Vec<Span>> {
-        self.differ.differing(piece, self.beside, other)
+    fn piece(&mut self, disk: &mut Container<&mut Overlay<'_>>, piece: Span, zero: bool) -> Result<()> {
+        if matches!(self.take, Take::Own(_)) {
+            if zero {
+                return Ok(disk.discard(piece)?);
+            }
+            if self.repeats && self.differ.differing(piece, self.beside, disk)?.is_empty() {
+                return Ok(());
+            }
+        }
+        self.repeats = false;
+        self.put(disk, piece)
     }
 
     /// Pours what there is, and writes zeros behind it.

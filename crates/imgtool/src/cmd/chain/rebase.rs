@@ -14,7 +14,7 @@ use container::link::Link;
 use container::{Container, Format};
 use disk::ReadAt;
 use ondisk::size::Human;
-use stack::chain::{self, Take, Then, refuse_snapshots};
+use stack::chain::{self, Shared, Take, Then, Under, refuse_snapshots};
 
 /// Runs it.
 ///
@@ -69,16 +69,32 @@ fn safely(
     session: &Session,
 ) -> Result<(Carried, Vec<String>), Failure> {
     refuse_snapshots(&container(opened, session)?).of(&args.image)?;
-    let under = container(new, session)?;
+    let disk = container(new, session)?;
+    let under = Under { disk: &disk, shared: shared(opened, new) };
     let cx = session.change_cx();
     let beside = chain::beside(&opened.source(&opened.image));
     let carried = carry(opened, &beside, &args.change, session, |opened, part| {
         let target = opened.source(&opened.image);
-        chain::carry(&target, Take::Missing(&under), Then::On(link), part, &cx).of(opened.path)
+        chain::carry(&target, Take::Missing(under), Then::On(link), part, &cx).of(opened.path)
     })?;
     let written = (!carried.bytes.is_zero()).then(|| {
         let bytes = Human(carried.bytes);
         format!("{bytes} that the new parent does not have are written into {}", show(&args.image))
     });
     Ok((carried, written.into_iter().collect()))
+}
+
+/// From where on the image's chain and that of its new parent are the same files, read in the same way.
+fn shared(opened: &Opened<'_>, new: &Opened<'_>) -> Option<Shared> {
+    let mut old = opened.chain.iter().zip(&opened.formats).rev();
+    let lower = new.chain.iter().map(AsRef::as_ref).zip(&new.formats).rev();
+    let same = lower
+        .chain([(new.path, &new.format)])
+        .take_while(|(path, format)| {
+            old.next().is_some_and(|(old, is)| is == *format && same_file(old, path))
+        })
+        .count();
+    let old = u32::try_from(opened.chain.len().checked_sub(same)?.checked_add(1)?).ok()?;
+    let new = u32::try_from(new.chain.len().checked_add(1)?.checked_sub(same)?).ok()?;
+    (same > 0).then_some(Shared { old, new })
 }
