@@ -284,6 +284,13 @@ fn chains_are_flattened_or_kept() {
             }
             code(0, &["check", text(name)]);
         }
+        for pair in names.windows(2).filter(|_| ending == "vhd") {
+            // Microsoft's programs refuse any other time than the one when the parent was last written to.
+            let header = fs::read(&pair[1]).unwrap();
+            let named = u32::from_be_bytes(header[512 + 56..][..4].try_into().unwrap());
+            let written = pair[0].metadata().unwrap().mtime();
+            assert_eq!(i64::from(named) + 946_684_800, written, "{}", pair[1].display());
+        }
         let stored = names.each_ref().map(|name| name.metadata().unwrap().blocks());
         assert!(
             stored[1] * 2 < stored[0] && stored[2] * 2 < stored[0],

@@ -29,17 +29,20 @@ pub(super) fn run(
     let names = names(args, format, opened)?;
     let made = opened.with_disk(session, out, |top| {
         let mut made: Vec<Made> = Vec::new();
-        let mut below: Option<(Spec, &Path)> = None;
+        let mut below: Option<(Spec, &Path, u64)> = None;
         let parents = opened.parents.iter().map(|parent| -> &dyn Mapped { &*parent.disk });
         let top: &dyn Mapped = top;
         for (disk, path) in parents.chain([top]).zip(&names) {
             let layer = if below.is_some() { Layer::own(disk) } else { Layer::flat(disk) };
             let len = make::whole_sectors(disk.len(), out)?;
-            let stands =
-                below.as_ref().map_or(Ok(Stands::Alone), |(spec, path)| stands(spec, path, session))?;
+            let stands = below
+                .as_ref()
+                .map_or(Ok(Stands::Alone), |(spec, path, timestamp)| stands(spec, path, *timestamp))?;
             let spec = make::spec(format, len, (args.layout, args.compress), stands, session)?;
-            made.push(fill(super::Begin::New(path), layer, &spec, args.compress.is_some(), None, session)?);
-            below = Some((spec, path));
+            let begin = super::Begin::New(path);
+            let one = fill(begin, layer, &spec, args.compress.is_some(), None, session)?;
+            below = Some((spec, path, one.written(session)?));
+            made.push(one);
         }
         Ok(made)
     })?;
@@ -64,14 +67,12 @@ fn names(args: &Convert, format: OutFormat, opened: &Opened<'_>) -> Result<Vec<P
     Ok(names)
 }
 
-/// How a new image names the one below it, which lies in the same folder.
-fn stands(below: &Spec, path: &Path, session: &Session) -> Result<Stands, Failure> {
+/// How a new image names the one below it, which lies in the same folder and was last written to at that time.
+fn stands(below: &Spec, path: &Path, timestamp: u64) -> Result<Stands, Failure> {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| make::refused(path, "a parent's name must be text"))?.to_owned();
     Ok(match below {
-        Spec::Vhd(spec) => {
-            Stands::Vhd(vhd::create::ParentSpec { name, id: spec.uuid, timestamp: session.cx().now })
-        }
+        Spec::Vhd(spec) => Stands::Vhd(vhd::create::ParentSpec { name, id: spec.uuid, timestamp }),
         _ => Stands::Qcow2(qcow2::Backing { name: make::plain(name), format: Format::Qcow2 }),
     })
 }

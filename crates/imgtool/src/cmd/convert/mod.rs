@@ -130,6 +130,15 @@ pub(super) fn fill(
 }
 
 impl Made {
+    /// Makes its bytes durable. Yields when they were written, in seconds since 1970: to give it its name changes that no
+    /// more.
+    pub(super) fn written(&self, session: &Session) -> Result<u64, Failure> {
+        let now = session.cx().now;
+        let Some(draft) = &self.draft else { return Ok(now) };
+        draft.flush().of(&self.path)?;
+        Ok(draft.modified().unwrap_or(now))
+    }
+
     /// Gives the file its name, and says so.
     pub(super) fn tell(
         self,
