@@ -228,7 +228,7 @@ fn what_would_harm_others_is_refused() {
     refuse(&chain.mid(), &format!("chain rebase @ {}", chain.mid().display()), 3, "");
     refuse(&chain.base, &format!("chain rebase @ {}", chain.top().display()), 3, "stands on");
     refuse(&chain.top(), "chain coalesce @ --remove --undo u", 3, "undo");
-    for line in ["sparsify @", "sparsify @ -n", "convert --in-place @ -O raw"] {
+    for line in ["sparsify @", "sparsify @ -n", "convert --in-place @ -O raw", "grow @ +1M", "fs replay @"] {
         refuse(&chain.base, line, 3, "stands on it");
     }
     let snap = chain.dir.path().join("snap.qcow2");

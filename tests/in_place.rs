@@ -101,6 +101,7 @@ fn refusals() {
     qemu_convert(&raw, "raw", &image, "qcow2", &[]);
     run("qemu-img", ["snapshot", "-c", "s", name]);
     refused(3, &image, "convert @ --in-place -O raw");
+    refused(2, &image, "convert @ --in-place -O qcow2 --cluster-size 4K");
     // A disk that looks like an image: only a name that says otherwise lays it bare.
     let nested = dir.path().join("nested");
     qemu_convert(&raw, "raw", &nested, "qcow2", &[]);

@@ -20,6 +20,7 @@ use stack::source::Source;
 /// Where the image cannot grow as asked; it is as before then, or `recover` finishes the change.
 pub fn run(args: &Grow, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let mut opened = session.open_writing(&args.image, &args.change)?;
+    session.refuse_parent(&opened, &args.change, out)?;
     session.confine_change(&args.image, &args.change, out);
     let source = opened.source(&opened.image);
     let (boot, needs) = boot_loaders(&source, session).of(&args.image)?;

@@ -4,7 +4,7 @@
 //! 2. A disk that becomes the beginning of its file must not look like a container: whoever opens it later would have to
 //!    be told what it is. Such a disk is only laid bare where the name says so.
 
-use crate::args::{Convert, OutFormat};
+use crate::args::{Convert, Layout, OutFormat};
 use crate::cmd::make::{self, Stands};
 use crate::cmd::{Committed, commit};
 use crate::cx::Session;
@@ -36,6 +36,12 @@ pub(super) fn run(
     let moved = sum(&change.moves).checked_add(carried).unwrap_or(carried);
     let done = if session.globals.dry_run { "would be" } else { "is now" };
     let (name, word) = (show(&args.src), make::name_of(format));
+    if change.is_empty() && args.layout != Layout::default() {
+        return Err(Failure::usage(format!(
+            "{name} is a qcow2 image already, and its clusters stay as they are"
+        ))
+        .with_help("make a new image: imgtool convert IMAGE NEW -O qcow2"));
+    }
     if change.is_empty() {
         out.report(format!("{name}: nothing to do: it is a {word} image already"));
     } else {

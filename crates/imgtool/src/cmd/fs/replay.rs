@@ -15,6 +15,7 @@ use serde_json::json;
 /// Where the journal is damaged; the image is as before then, or `recover` finishes the change.
 pub(super) fn run(args: &Replay, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let mut opened = session.open_writing(&args.image, &args.change)?;
+    session.refuse_parent(&opened, &args.change, out)?;
     session.confine_change(&args.image, &args.change, out);
     let source = opened.source(&opened.image);
     let replayed = stack::replay::stage(&source, &args.at.place(), args.change.check, &session.change_cx());
