@@ -99,9 +99,9 @@ fn refusals() {
     let image = dir.path().join("image.qcow2");
     let name = image.to_str().unwrap();
     qemu_convert(&raw, "raw", &image, "qcow2", &[]);
+    refused(2, &image, "convert @ --in-place -O qcow2 --cluster-size 4K");
     run("qemu-img", ["snapshot", "-c", "s", name]);
     refused(3, &image, "convert @ --in-place -O raw");
-    refused(2, &image, "convert @ --in-place -O qcow2 --cluster-size 4K");
     // A disk that looks like an image: only a name that says otherwise lays it bare.
     let nested = dir.path().join("nested");
     qemu_convert(&raw, "raw", &nested, "qcow2", &[]);
