@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "cargo xtask TASK
 
-  test      installs the oracles and runs every check: format, lints, tidy, tests, samples, crash sweep,
+  test      installs the oracles and runs every check: format, lints, tidy, tests, crash sweep,
             fuzz targets, docs
   demo      grows a real guest by 10 GiB and shows it before and after
   tidy      looks for broken house rules

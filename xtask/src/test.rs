@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::run::{Result, cargo, exists, run};
-use crate::{fuzz, oracles, samples, tidy};
+use crate::{fuzz, oracles, tidy};
 
 /// Tests that sweep over crash states: package and test.
 const SWEEPS: &[(&str, &str)] = &[("disk", "crash")];
@@ -20,7 +20,6 @@ const CHECKS: &[Check] = &[
     ("tidy", tidy::tidy),
     ("lints", || run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))),
     ("tests", tests),
-    ("samples", samples::samples),
     ("crash sweep", crash_sweep),
     ("fuzz targets", fuzz::short),
     ("docs", || run(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--workspace", "--no-deps"]))),
