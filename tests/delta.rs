@@ -1,7 +1,7 @@
 //! Differences: whatever the formats, a patch makes the target of its bases, or nothing.
 
 use std::fs::{File, read, write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -90,6 +90,8 @@ fn every_format_against_every_other() {
 fn what_a_patch_says_about_itself() {
     let pair = Pair::new();
     let patch = pair.patch();
+    // It holds bytes of the guest.
+    assert_eq!(patch.metadata().unwrap().mode() & 0o777, 0o600);
     let info = json(&["delta", "info", patch.to_str().unwrap(), "--json"]);
     let side =
         |name: &str, size: u64| serde_json::json!({ "size": size, "digest": digest(&pair.path(name)) });

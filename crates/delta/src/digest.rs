@@ -152,18 +152,19 @@ pub fn each_window<T: Send>(
     while first < count {
         cx.cancel.check()?;
         let last = first.saturating_add(BATCH).min(count);
-        let buffer = || cx.limits.buffer("a window", WINDOW);
-        let one = |buffer: &mut disk::Result<Vec<u8>>, index: u64| {
+        let one = |buffer: &mut Vec<u8>, index: u64| {
+            if buffer.is_empty() {
+                *buffer = cx.limits.buffer("a window", WINDOW)?;
+            }
             let span = window(index, len);
-            let buffer = buffer.as_mut().map_err(|_| disk::Error::Cancelled)?;
             let bytes = buffer.get_mut(..span.len().to_usize()).unwrap_or_default();
             fill(disk, span, bytes)?;
             Ok::<T, disk::Error>(work(index, bytes))
         };
         let made: Vec<T> =
-            (first..last).into_par_iter().map_init(buffer, one).collect::<disk::Result<_>>()?;
+            (first..last).into_par_iter().map_init(Vec::new, one).collect::<disk::Result<_>>()?;
         sink(made);
-        task.advance(window(first, len).start().since(window(last, len).start()).map_or(0, Len::get));
+        task.advance(window(last, len).start().since(window(first, len).start()).map_or(0, Len::get));
         first = last;
     }
     Ok(())

@@ -7,8 +7,10 @@
 )]
 
 use delta::{Options, Patch, Patched, Stats, create, survey};
-use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
+use disk::{Cancel, Cx, Limits, MemDisk, Progress, Quiet, ReadAt, Task, Total};
 use ondisk::{Len, Offset};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const LIMITS: Limits = Limits { memory: Len::mib(256), threads: 2, chain_depth: 8, partitions: 64 };
 
@@ -118,6 +120,44 @@ fn a_patch_does_not_depend_on_the_number_of_threads() {
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let one = pool(1).install(|| patch(&[&base], &target));
     assert!(one == pool(4).install(|| patch(&[&base], &target)));
+}
+
+/// Adds up what it is told.
+#[derive(Default)]
+struct Told(Arc<AtomicU64>);
+
+impl Progress for Told {
+    fn task(&self, _: &str, _: Total) -> Box<dyn Task> {
+        Box::new(Self(Arc::clone(&self.0)))
+    }
+}
+
+impl Task for Told {
+    fn advance(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+/// All of both sides is told of, whatever their sizes.
+#[test]
+fn progress_reaches_the_end() {
+    let (base, target) = (vec![1; (300 << 20) + 5], vec![2; (41 << 20) + 7]);
+    let (base, target) = (MemDisk::from_bytes(&base), MemDisk::from_bytes(&target));
+    let (told, cancel) = (Told::default(), Cancel::new());
+    let cx = Cx { progress: &told, cancel: &cancel, limits: LIMITS, now: 0 };
+    let options = Options { level: 1, drop_free: false };
+    create(&[&base], &target, options, &mut std::io::sink(), &cx).unwrap();
+    assert_eq!(told.0.load(Ordering::Relaxed), base.len().get() + target.len().get());
+}
+
+#[test]
+fn too_little_memory_is_called_so() {
+    let disk = MemDisk::from_bytes(&[1; 5000]);
+    let cancel = Cancel::new();
+    let limits = Limits { memory: Len::mib(1), ..LIMITS };
+    let cx = Cx { progress: &Quiet, cancel: &cancel, limits, now: 0 };
+    let error = survey(&disk, "base", &cx).unwrap_err().to_string();
+    assert!(error.contains("bytes of memory"), "{error}");
 }
 
 #[test]

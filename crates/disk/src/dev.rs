@@ -10,6 +10,7 @@ mod named;
 mod past;
 mod target;
 
+pub(crate) use file::Make;
 pub use file::{FileDev, Folder, Owner};
 pub use named::Named;
 pub use past::{PAGE, Pages, PastCache};

@@ -6,6 +6,7 @@
 //!    killed leaves the draft at most.
 //! 3. Bytes first, then the name: both are durable when `publish` returns.
 
+use crate::dev::Make;
 use crate::{Change, Data, Error, Folder, Result, Store, Target};
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -35,7 +36,7 @@ impl Draft {
     /// Where there is something of that name, or a draft of it, or the system fails.
     pub fn create(path: &Path) -> Result<Self> {
         refuse_existing(path)?;
-        Self::begin(path, false)
+        Self::begin(path, false, Folder::create_new)
     }
 
     /// Begins the file that will be called `path`, and take the place of a file that is called so.
@@ -43,18 +44,30 @@ impl Draft {
     /// # Errors
     /// Where something else than a file has the name, there is a draft of it, or the system fails.
     pub fn replacing(path: &Path) -> Result<Self> {
+        Self::replace(path, Folder::create_new)
+    }
+
+    /// As [`Draft::replacing`], for what only its owner may read.
+    ///
+    /// # Errors
+    /// As [`Draft::replacing`].
+    pub fn private(path: &Path) -> Result<Self> {
+        Self::replace(path, Folder::create_private)
+    }
+
+    fn replace(path: &Path, make: Make) -> Result<Self> {
         match rustix::fs::lstat(path) {
             Ok(stat) if !FileType::from_raw_mode(stat.st_mode).is_file() => refuse_existing(path)?,
             _ => {}
         }
-        Self::begin(path, true)
+        Self::begin(path, true, make)
     }
 
-    fn begin(path: &Path, replaces: bool) -> Result<Self> {
+    fn begin(path: &Path, replaces: bool, make: Make) -> Result<Self> {
         let (folder, name) = Folder::of(path)?;
         let mut draft = name.clone();
         draft.push(DRAFT_SUFFIX);
-        let target = match folder.create_new(&draft) {
+        let target = match make(&folder, &draft) {
             Ok(file) => Target::twice(file, folder.open_direct(&draft)),
             Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
                 let what = format!(

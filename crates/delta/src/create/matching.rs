@@ -83,18 +83,18 @@ impl<'a> Matcher<'a> {
         if let Some(leaf) = known.filter(|_| self.both_zero(span).unwrap_or(false)) {
             return Ok(Matched::nothing(leaf));
         }
-        let [mut bytes, mut old] = [span.len(), there.len()].map(|len| self.limits.buffer("a window", len));
-        let (bytes, old) = (bytes.as_mut().map_err(take)?, old.as_mut().map_err(take)?);
-        digest::fill(self.target, span, bytes)?;
+        let mut bytes = self.limits.buffer("a window", span.len())?;
+        let mut old = self.limits.buffer("a window", there.len())?;
+        digest::fill(self.target, span, &mut bytes)?;
         if let Some(base) = self.bases.first() {
-            digest::fill(*base, there, old)?;
+            digest::fill(*base, there, &mut old)?;
         }
         let unchanged = bytes.get(..old.len()).is_some_and(|head| head == old.as_slice())
             && bytes.get(old.len()..).unwrap_or_default().iter().all(|byte| *byte == 0);
         match known.filter(|_| unchanged) {
             Some(leaf) => Ok(Matched::nothing(leaf)),
-            None if unchanged => Ok(Matched::nothing(digest::leaf(index, self.target.len(), bytes))),
-            None => self.compare(index, bytes, old),
+            None if unchanged => Ok(Matched::nothing(digest::leaf(index, self.target.len(), &bytes))),
+            None => self.compare(index, &bytes, &old),
         }
     }
 
@@ -208,10 +208,6 @@ impl<'a> Matcher<'a> {
         let span = Span::between(Offset::new(start), Offset::new(end))?;
         (!span.is_empty()).then_some(Like { base, span })
     }
-}
-
-fn take(error: &mut disk::Error) -> disk::Error {
-    std::mem::replace(error, disk::Error::Cancelled)
 }
 
 /// What a part of a window is.

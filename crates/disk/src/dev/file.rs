@@ -344,6 +344,14 @@ impl Folder {
         self.make(name, Mode::from_raw_mode(0o666))
     }
 
+    /// As [`Folder::create_new`], for what only its owner may read.
+    ///
+    /// # Errors
+    /// As [`Folder::create_new`].
+    pub(crate) fn create_private(&self, name: &OsStr) -> Result<File> {
+        self.make(name, Mode::RUSR | Mode::WUSR)
+    }
+
     /// Opens a file of ours for writing past the cache, where the file system can do that.
     pub(crate) fn open_direct(&self, name: &OsStr) -> Option<File> {
         let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -385,9 +393,12 @@ impl Folder {
     }
 }
 
+/// Makes a file that was not there.
+pub(crate) type Make = fn(&Folder, &OsStr) -> Result<File>;
+
 impl Store for Folder {
     fn create(&mut self, name: &OsStr) -> Result<Box<dyn Dev>> {
-        let file = self.make(name, Mode::RUSR | Mode::WUSR)?;
+        let file = self.create_private(name)?;
         if let Some(owner) = self.owner {
             // A file system without owners and modes has one answer for all files.
             let _ = owner.take_over(&file);

@@ -37,7 +37,7 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
     let draft = if stdout || session.globals.dry_run {
         None
     } else {
-        Some(Draft::replacing(&args.output).of(&args.output)?)
+        Some(Draft::private(&args.output).of(&args.output)?)
     };
     let (stats, freed) = target.with_disk(session, out, |disk| {
         let free = args.drop_free.then(|| free_of(disk, session)).transpose().of(&args.target)?;

@@ -100,7 +100,7 @@ fn spooled(output: &Path, session: &Session) -> Result<File, Failure> {
     let name = Path::new("standard input");
     let mut kept = output.to_owned().into_os_string();
     kept.push(".stdin");
-    let draft = Draft::create(Path::new(&kept)).of(Path::new(&kept))?;
+    let draft = Draft::private(Path::new(&kept)).of(Path::new(&kept))?;
     let mut input = super::convert::Patient::new(&session.cancel);
     let len = container::write::from_stream(&mut input, &draft, &session.cx()).of(name)?;
     draft.set_len(len).of(name)?;
