@@ -5,6 +5,7 @@
 //! hashed again.
 
 use crate::error::Result;
+use crate::format::patch::BaseFacts;
 use blake3::Hasher;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use disk::{Cx, ReadAt, Total};
@@ -104,6 +105,11 @@ impl Leaves {
         let mut tree = Tree::default();
         self.leaves.iter().for_each(|leaf| tree.push(*leaf));
         tree.finish()
+    }
+
+    /// What a patch says about a disk.
+    pub(crate) fn facts(&self) -> BaseFacts {
+        BaseFacts { len: self.len, digest: self.digest() }
     }
 
     /// The length of the disk.

@@ -93,7 +93,10 @@ impl<'a> Matcher<'a> {
             && bytes.get(old.len()..).unwrap_or_default().iter().all(|byte| *byte == 0);
         match known.filter(|_| unchanged) {
             Some(leaf) => Ok(Matched::nothing(leaf)),
-            None if unchanged => Ok(Matched::nothing(digest::leaf(index, self.target.len(), &bytes))),
+            None if unchanged => {
+                let leaf = digest::leaf(index, self.target.len(), &bytes);
+                Ok(if there.is_empty() { Matched::nothing(leaf) } else { Matched::part(leaf, span, there) })
+            }
             None => self.compare(index, &bytes, &old),
         }
     }
@@ -218,6 +221,14 @@ enum Part {
 }
 
 impl Matched {
+    /// Of a window of which the first base has only a part. Its value follows from no other, so it is listed.
+    fn part(leaf: Leaf, span: Span, there: Span) -> Self {
+        let copy = Op::Copy { base: 0, at: there.start().get(), len: there.len().get() };
+        let zeros = Op::Zero(span.len().saturating_sub(there.len()).get());
+        let ops = [copy, zeros].into_iter().filter(|op| op.len() > 0).collect();
+        Self { unchanged: false, ops, ..Self::nothing(leaf) }
+    }
+
     const fn nothing(leaf: Leaf) -> Self {
         Self {
             leaf,

@@ -76,7 +76,8 @@ pub fn create(
     let memory = cx.limits.memory;
     let (index, leaves) = Index::of(bases, Len::new(memory.get() >> 2), cx)?;
     let flags = if options.drop_free { flag::DROP_FREE } else { 0 };
-    let writer = Writer::begin(out, flags, target.len(), &leaves)?;
+    let writer =
+        Writer::begin(out, flags, target.len(), &leaves.iter().map(Leaves::facts).collect::<Vec<_>>())?;
     let anchors = index::stored(target, cx)?.get().wrapping_shr(index.sparse());
     let again = Again::new(target, anchors, Len::new(memory.get() >> 3), &cx.limits)?;
     let sink = Sink {

@@ -1,7 +1,8 @@
 //! A piece of the literal stream, compressed by itself, with a dictionary out of the bases.
 //!
-//! A record has a byte for the codec, the spans of the dictionary, and the bytes. The dictionary is what lies in the
-//! bases where the literal bytes would have been copied from if they were the same.
+//! A record has a byte for the codec, the parts of the dictionary, and the bytes. The dictionary is what lies in the
+//! bases where the literal bytes would have been copied from if they were the same. Where patches were composed, some of
+//! that are zeros now, or literal bytes themselves.
 
 use super::layout::codec;
 use super::varint;
@@ -15,8 +16,14 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, get_error_name};
 pub const FRAME: Len = Len::mib(4);
 /// Bytes of a dictionary, at most.
 pub const DICTIONARY: Len = Len::mib(4);
-/// Spans of a dictionary, at most.
+/// Spans of a dictionary that is written, at most.
 pub const SPANS: usize = 4096;
+/// Parts of a dictionary, at most: composing patches divides them.
+const PARTS: u64 = 1 << 18;
+/// Literal bytes that are decoded for one frame, at most: its own, and those of all frames that its dictionary names.
+pub const WORK: u64 = 1 << 30;
+/// So many dictionaries name each other, at most.
+pub const DEPTH: u32 = 8;
 /// A window that reaches over a dictionary and a frame.
 const WINDOW_LOG: u32 = 23;
 /// Tables that remember all places of a dictionary: those of low levels are made for less.
@@ -33,19 +40,82 @@ pub struct Like {
     pub span: Span,
 }
 
-/// Reads a dictionary.
-fn dictionary<B: ReadAt>(spans: &[Like], bases: &[B], limits: &Limits) -> disk::Result<Vec<u8>> {
-    let len: u64 = spans.iter().map(|like| like.span.len().get()).sum();
+/// A part of a dictionary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Zeros.
+    Zero(Len),
+    /// Bytes of the literal stream, before those of the frame itself: of patches that were composed.
+    Stream(Span),
+    /// Bytes of a base.
+    Base(Like),
+}
+
+impl Part {
+    /// Its bytes.
+    pub const fn len(&self) -> Len {
+        match self {
+            Self::Zero(len) => *len,
+            Self::Stream(span) | Self::Base(Like { span, .. }) => span.len(),
+        }
+    }
+}
+
+/// Where parts of a dictionary come from, as they are stored. Bases are counted on from there.
+mod source {
+    pub const ZERO: u64 = 0;
+    pub const STREAM: u64 = 1;
+    pub const BASE: u64 = 2;
+}
+
+/// Gives bytes of the literal stream.
+pub type Stream<'a> = dyn Fn(Offset, &mut [u8]) -> Result<()> + 'a;
+
+/// Reads a dictionary. The literal stream is read in its order, so that no frame is decoded twice.
+fn dictionary<B: ReadAt>(
+    parts: &[Part],
+    bases: &[B],
+    stream: &Stream<'_>,
+    limits: &Limits,
+) -> Result<Vec<u8>> {
+    let len: u64 = parts.iter().map(|part| part.len().get()).sum();
     let mut bytes = limits.buffer("a dictionary", Len::new(len))?;
-    let mut rest = bytes.as_mut_slice();
-    for like in spans {
-        let (part, behind) = std::mem::take(&mut rest).split_at_mut(like.span.len().to_usize());
-        if let Some(base) = bases.get(like.base) {
-            base.read_at(like.span.start(), part)?;
+    let (mut rest, mut again) = (bytes.as_mut_slice(), Vec::new());
+    for part in parts {
+        let (piece, behind) = std::mem::take(&mut rest).split_at_mut(part.len().to_usize());
+        match part {
+            Part::Zero(_) => {}
+            Part::Stream(span) => again.push((span.start(), piece)),
+            Part::Base(like) => {
+                if let Some(base) = bases.get(like.base) {
+                    base.read_at(like.span.start(), piece)?;
+                }
+            }
         }
         rest = behind;
     }
+    again.sort_by_key(|(start, _)| *start);
+    again.into_iter().try_for_each(|(start, piece)| stream(start, piece))?;
     Ok(bytes)
+}
+
+/// The dictionary of a record, as it is stored.
+fn put_dictionary(parts: &[Part], record: &mut Vec<u8>) {
+    varint::put(record, to_u64(parts.len()));
+    let mut expected = 0_u64;
+    for part in parts {
+        let (source, span) = match part {
+            Part::Zero(_) => (source::ZERO, None),
+            Part::Stream(span) => (source::STREAM, Some(span)),
+            Part::Base(like) => (source::BASE.saturating_add(to_u64(like.base)), Some(&like.span)),
+        };
+        varint::put(record, source);
+        if let Some(span) = span {
+            varint::put(record, varint::fold(span.start().get().wrapping_sub(expected)));
+            expected = span.end().get();
+        }
+        varint::put(record, part.len().get());
+    }
 }
 
 /// The record of a frame.
@@ -56,7 +126,8 @@ pub fn pack<B: ReadAt>(
     level: i32,
     limits: &Limits,
 ) -> Result<Vec<u8>> {
-    let dictionary = dictionary(spans, bases, limits)?;
+    let parts: Vec<Part> = spans.iter().copied().map(Part::Base).collect();
+    let dictionary = dictionary(&parts, bases, &|_, _| Ok(()), limits)?;
     let packed = compress(literals, &dictionary, level)?;
     let mut record = Vec::new();
     // What does not come back as it was is not relied on: a base may be gone by the time it is needed.
@@ -68,14 +139,7 @@ pub fn pack<B: ReadAt>(
         return Ok(record);
     }
     record.push(codec::ZSTD);
-    varint::put(&mut record, to_u64(spans.len()));
-    let mut expected = 0_u64;
-    for like in spans {
-        varint::put(&mut record, to_u64(like.base));
-        varint::put(&mut record, varint::fold(like.span.start().get().wrapping_sub(expected)));
-        varint::put(&mut record, like.span.len().get());
-        expected = like.span.end().get();
-    }
+    put_dictionary(&parts, &mut record);
     record.extend(packed);
     Ok(record)
 }
@@ -100,53 +164,90 @@ fn codec_failed(code: usize) -> Error {
     Error::Disk(disk::Error::Io { op: "compression", span: Span::default(), source })
 }
 
-/// Takes the spans of the dictionary from the front of a record behind its codec.
-fn spans_of(record: &mut &[u8], bases: &[Len]) -> std::result::Result<Vec<Like>, &'static str> {
+/// Takes the dictionary from the front of a record behind its codec. The frame's own bytes begin at `own` in the
+/// literal stream.
+fn take_dictionary(
+    record: &mut &[u8],
+    bases: &[Len],
+    own: Offset,
+) -> std::result::Result<Vec<Part>, &'static str> {
     let cut = "ends within its dictionary";
     let count = varint::take(record).ok_or(cut)?;
-    if count > to_u64(SPANS) {
-        return Err("has a dictionary of too many spans");
+    if count > PARTS {
+        return Err("has a dictionary of too many parts");
     }
-    let (mut spans, mut expected, mut total) = (Vec::new(), 0_u64, Len::ZERO);
+    let (mut parts, mut expected, mut total) = (Vec::new(), 0_u64, Len::ZERO);
     for _ in 0..count {
-        let base = to_usize(varint::take(record).ok_or(cut)?);
-        let start = expected.wrapping_add(varint::unfold(varint::take(record).ok_or(cut)?));
+        let source = varint::take(record).ok_or(cut)?;
+        let start = match source {
+            source::ZERO => 0,
+            _ => expected.wrapping_add(varint::unfold(varint::take(record).ok_or(cut)?)),
+        };
         let len = Len::new(varint::take(record).ok_or(cut)?);
-        let limit = *bases.get(base).ok_or("has a dictionary of an unknown base")?;
-        let span = Span::new(Offset::new(start), len).filter(|span| Span::whole(limit).contains(*span));
-        let span = span.ok_or("has a dictionary behind the end of a base")?;
         total = total
             .checked_add(len)
             .filter(|total| *total <= DICTIONARY)
             .ok_or("has a dictionary that is too large")?;
-        expected = span.end().get();
-        spans.push(Like { base, span });
+        let within =
+            |limit: Len| Span::new(Offset::new(start), len).filter(|span| Span::whole(limit).contains(*span));
+        let part = match source.checked_sub(source::BASE).map(to_usize) {
+            Some(base) => {
+                let limit = *bases.get(base).ok_or("has a dictionary of an unknown base")?;
+                let span = within(limit).ok_or("has a dictionary behind the end of a base")?;
+                Part::Base(Like { base, span })
+            }
+            None if source == source::ZERO => Part::Zero(len),
+            None => {
+                let limit = own.since(Offset::ZERO).unwrap_or_default();
+                Part::Stream(within(limit).ok_or("has a dictionary of literal bytes that come later")?)
+            }
+        };
+        if let Part::Stream(span) | Part::Base(Like { span, .. }) = part {
+            expected = span.end().get();
+        }
+        parts.push(part);
     }
-    Ok(spans)
+    Ok(parts)
 }
 
-/// The `len` literal bytes of a record, which lies at `at` in the patch.
-pub fn unpack<B: ReadAt>(
-    record: &[u8],
-    len: usize,
+/// A record, taken apart.
+pub struct Record<'a> {
+    codec: u8,
+    /// Its dictionary.
+    pub dictionary: Vec<Part>,
+    /// The bytes, as the codec has made them.
+    packed: &'a [u8],
     at: Offset,
-    bases: &[B],
-    limits: &Limits,
-) -> Result<Vec<u8>> {
-    let damaged = |why: &str| Error::damaged("the frame", at, why);
-    let mut rest = record;
-    let (codec, behind) = rest.split_first().ok_or_else(|| damaged("is empty"))?;
-    rest = behind;
-    let lens: Vec<Len> = bases.iter().map(ReadAt::len).collect();
-    let spans = spans_of(&mut rest, &lens).map_err(damaged)?;
-    match *codec {
-        codec::STORED if rest.len() == len => Ok(rest.to_vec()),
-        codec::STORED => Err(damaged("does not have its length")),
-        codec::ZSTD => {
-            let dictionary = dictionary(&spans, bases, limits)?;
-            decompress(rest, &dictionary, len).ok_or_else(|| damaged("cannot be decompressed"))
+}
+
+impl<'a> Record<'a> {
+    /// Takes apart the record that lies at `at` in the patch, of a frame whose bytes begin at `own` in the literal
+    /// stream.
+    pub fn parse(record: &'a [u8], at: Offset, own: Offset, bases: &[Len]) -> Result<Self> {
+        let damaged = |why: &str| Error::damaged("the frame", at, why);
+        let (codec, mut packed) = record.split_first().ok_or_else(|| damaged("is empty"))?;
+        let dictionary = take_dictionary(&mut packed, bases, own).map_err(damaged)?;
+        Ok(Self { codec: *codec, dictionary, packed, at })
+    }
+
+    /// Its `len` literal bytes.
+    pub fn unpack<B: ReadAt>(
+        &self,
+        len: usize,
+        bases: &[B],
+        stream: &Stream<'_>,
+        limits: &Limits,
+    ) -> Result<Vec<u8>> {
+        let damaged = |why: &str| Error::damaged("the frame", self.at, why);
+        match self.codec {
+            codec::STORED if self.packed.len() == len => Ok(self.packed.to_vec()),
+            codec::STORED => Err(damaged("does not have its length")),
+            codec::ZSTD => {
+                let dictionary = dictionary(&self.dictionary, bases, stream, limits)?;
+                decompress(self.packed, &dictionary, len).ok_or_else(|| damaged("cannot be decompressed"))
+            }
+            _ => Err(damaged("has an unknown codec")),
         }
-        _ => Err(damaged("has an unknown codec")),
     }
 }
 

@@ -68,6 +68,11 @@ pub struct Frame {
     pub stored: U32,
     /// Literal bytes.
     pub len: U32,
+    /// Literal bytes that must be decoded for it: its own, and those of the frames in its dictionary.
+    pub work: U64,
+    /// How many dictionaries name each other: 0 where its own has bytes of bases and zeros only.
+    pub depth: U32,
+    pub reserved: U32,
     /// BLAKE3 of the record.
     pub digest: [u8; 32],
 }
@@ -108,7 +113,7 @@ const _: () = {
     assert!(size_of::<Header>() == 32);
     assert!(size_of::<Base>() == 40);
     assert!(size_of::<Trailer>() == 40);
-    assert!(size_of::<Frame>() == 48);
+    assert!(size_of::<Frame>() == 64);
     assert!(size_of::<Section>() == 72);
     assert!(size_of::<End>() == 48);
 };

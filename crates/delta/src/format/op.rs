@@ -14,6 +14,7 @@ mod kind {
     pub const FRESH: u64 = 1;
     pub const COPY: u64 = 2;
     pub const AGAIN: u64 = 3;
+    pub const ANYWHERE: u64 = 4;
     pub const BITS: u32 = 3;
 }
 
@@ -33,7 +34,8 @@ pub enum Op {
         /// How many.
         len: u64,
     },
-    /// Bytes of the literal stream that an earlier instruction has taken already.
+    /// Bytes of the literal stream from anywhere: what an earlier instruction has taken already, or where patches were
+    /// composed, what none takes as fresh.
     Again {
         /// Where in the stream.
         at: u64,
@@ -64,6 +66,7 @@ impl Expected {
 /// The instructions of window `index`, which takes fresh bytes from `literals` on, as bytes.
 pub fn encode(ops: &[Op], index: u64, mut literals: u64, bases: usize, out: &mut Vec<u8>) {
     let mut expected = Expected::default();
+    let mut anywhere = 0_u64;
     let mut at = index.saturating_mul(crate::WINDOW.get());
     for op in ops {
         let head = |kind: u64| op.len().wrapping_shl(kind::BITS) | kind;
@@ -83,9 +86,14 @@ pub fn encode(ops: &[Op], index: u64, mut literals: u64, bases: usize, out: &mut
                 varint::put(out, varint::fold(shift.wrapping_sub(*slot)));
                 *slot = shift;
             }
-            Op::Again { at: from, .. } => {
+            Op::Again { at: from, len } if from.saturating_add(len) <= literals => {
                 varint::put(out, head(kind::AGAIN));
                 varint::put(out, literals.saturating_sub(from));
+            }
+            Op::Again { at: from, len } => {
+                varint::put(out, head(kind::ANYWHERE));
+                varint::put(out, varint::fold(from.wrapping_sub(anywhere)));
+                anywhere = from.saturating_add(len);
             }
         }
         at = at.saturating_add(op.len());
@@ -112,6 +120,7 @@ pub fn decode(
 ) -> Result<Vec<Op>, &'static str> {
     let span = window(index, bounds.target);
     let mut expected = Expected::default();
+    let mut anywhere = 0_u64;
     let mut at = span.start().get();
     let mut ops = Vec::new();
     while !bytes.is_empty() {
@@ -150,6 +159,13 @@ pub fn decode(
                 }
                 Op::Again { at: from, len }
             }
+            kind::ANYWHERE => {
+                let difference = varint::take(&mut bytes).ok_or("ends within an instruction")?;
+                let from = anywhere.wrapping_add(varint::unfold(difference));
+                let end = from.checked_add(len).filter(|end| *end <= bounds.literals);
+                anywhere = end.ok_or("takes literal bytes that are not there")?;
+                Op::Again { at: from, len }
+            }
             _ => return Err("has an unknown instruction"),
         };
         ops.push(op);
@@ -175,7 +191,10 @@ mod tests {
             Op::Copy { base: 0, at: 4500, len: 500 },
             Op::Fresh(400),
             Op::Again { at: 20, len: 480 },
-            Op::Copy { base: 1, at: 0, len: 520 },
+            Op::Copy { base: 1, at: 0, len: 500 },
+            Op::Again { at: 600, len: 10 },
+            Op::Again { at: 610, len: 5 },
+            Op::Again { at: 505, len: 5 },
         ];
         let mut bytes = Vec::new();
         encode(&ops, 0, 10, 2, &mut bytes);
@@ -196,7 +215,8 @@ mod tests {
             vec![Op::Copy { base: 0, at: 4001, len: 1000 }, Op::Zero(9000)],
             vec![Op::Copy { base: 0, at: u64::MAX - 3, len: 1000 }, Op::Zero(9000)],
             vec![Op::Copy { base: 2, at: 0, len: 1000 }, Op::Zero(9000)],
-            vec![Op::Fresh(10), Op::Again { at: 5, len: 6 }, Op::Zero(9984)],
+            vec![Op::Again { at: 995, len: 6 }, Op::Zero(9994)],
+            vec![Op::Again { at: u64::MAX - 3, len: 6 }, Op::Zero(9994)],
             vec![Op::Zero(0), Op::Zero(10_000)],
         ];
         for ops in refused {

@@ -1,6 +1,6 @@
 //! A patch that is read.
 
-use super::frame;
+use super::frame::{self, Part, Record, Stream};
 use super::layout::{self, END_MAGIC, MAGIC, VERSION, flag};
 use super::op::Bounds;
 use super::section::{self, Section};
@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use disk::{Limits, ReadAt, read_record};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
+use std::collections::BTreeSet;
 use std::mem::size_of;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -48,6 +49,10 @@ pub struct FrameAt {
     pub record: Span,
     /// Where its bytes stand in the stream.
     pub literals: Span,
+    /// Literal bytes that must be decoded for it.
+    pub work: u64,
+    /// How many dictionaries name each other.
+    pub depth: u32,
     digest: [u8; 32],
 }
 
@@ -112,7 +117,11 @@ impl<D: ReadAt> Patch<D> {
             let span =
                 span.ok_or_else(|| Error::damaged("the frame", record.start(), "is too long or empty"))?;
             literals = span.end().get();
-            self.frames.push(FrameAt { record, literals: span, digest: raw.digest });
+            let (work, depth) = (raw.work.get(), raw.depth.get());
+            if !(len.get()..=frame::WORK).contains(&work) || depth > frame::DEPTH {
+                return Err(Error::damaged("the frame", record.start(), "needs too many others"));
+            }
+            self.frames.push(FrameAt { record, literals: span, work, depth, digest: raw.digest });
         }
         self.facts.literals = Len::new(literals);
         Ok(())
@@ -193,15 +202,66 @@ impl<D: ReadAt> Patch<D> {
         behind.checked_sub(1)
     }
 
-    /// Reads the literal bytes of a frame.
-    pub(crate) fn frame<B: ReadAt>(&self, number: usize, bases: &[B]) -> Result<(Span, Vec<u8>)> {
-        let Some(at) = self.frames.get(number) else {
-            return Err(Error::damaged("the frame", Offset::ZERO, "is not there"));
-        };
-        let record = self.whole("the frame", at.record, &at.digest)?;
-        let len = at.literals.len().to_usize();
-        let bytes = frame::unpack(&record, len, at.record.start(), bases, &self.limits)?;
-        Ok((at.literals, bytes))
+    /// What the trailer says about a frame.
+    pub(crate) fn frame_at(&self, number: usize) -> Result<FrameAt> {
+        let missing = || Error::damaged("the frame", Offset::ZERO, "is not there");
+        self.frames.get(number).copied().ok_or_else(missing)
+    }
+
+    /// Reads the record of a frame, and gives it to `look`.
+    pub(crate) fn frame_record<T>(
+        &self,
+        number: usize,
+        look: impl FnOnce(FrameAt, Record<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let at = self.frame_at(number)?;
+        let bytes = self.whole("the frame", at.record, &at.digest)?;
+        let record = Record::parse(&bytes, at.record.start(), at.literals.start(), &self.base_lens)?;
+        // What the dictionary names comes before, and leads less deep: there is an end to it.
+        let (work, depth) = self.needs(number, &record.dictionary)?;
+        if (work, depth) != (at.work, at.depth) {
+            return Err(Error::damaged("the frame", at.record.start(), "needs other frames than it says"));
+        }
+        look(at, record)
+    }
+
+    /// Literal bytes that must be decoded for a frame with this dictionary, and how many dictionaries name each other.
+    fn needs(&self, number: usize, dictionary: &[Part]) -> Result<(u64, u32)> {
+        let own = self.frame_at(number)?.literals.len().get();
+        let named = self.frames_of(dictionary);
+        named.into_iter().try_fold((own, 0), |(work, depth), number| {
+            let frame = self.frame_at(number)?;
+            Ok((work.saturating_add(frame.work), depth.max(frame.depth.saturating_add(1))))
+        })
+    }
+
+    /// The frames that a dictionary names.
+    pub(crate) fn frames_of(&self, dictionary: &[Part]) -> BTreeSet<usize> {
+        let stream = dictionary.iter().filter_map(|part| match part {
+            Part::Stream(span) if !span.is_empty() => Some(*span),
+            _ => None,
+        });
+        stream.flat_map(|span| self.frames_in(span)).collect()
+    }
+
+    /// The frames that have bytes of a part of the literal stream.
+    pub(crate) fn frames_in(&self, span: Span) -> std::ops::Range<usize> {
+        let first = self.frame_of(span.start().get()).unwrap_or_default();
+        let behind = self.frames.partition_point(|frame| frame.literals.start() < span.end());
+        first..behind
+    }
+
+    /// Reads the literal bytes of a frame; `stream` gives those that its dictionary names.
+    pub(crate) fn frame<B: ReadAt>(
+        &self,
+        number: usize,
+        bases: &[B],
+        stream: &Stream<'_>,
+    ) -> Result<(Span, Vec<u8>)> {
+        self.frame_record(number, |at, record| {
+            let bytes = record.unpack(at.literals.len().to_usize(), bases, stream, &self.limits)?;
+            Ok((at.literals, bytes))
+        })
     }
 
     /// Compares all records with their digests.

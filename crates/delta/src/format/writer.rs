@@ -2,8 +2,9 @@
 
 use super::layout::{self, END_MAGIC, MAGIC, VERSION};
 use super::op::Op;
+use super::patch::BaseFacts;
 use super::section::{self, List};
-use crate::digest::{Digest, Leaf, Leaves};
+use crate::digest::{Digest, Leaf};
 use crate::error::{Error, Result};
 use ondisk::num::{low32, to_u64};
 use ondisk::{Len, Span};
@@ -27,7 +28,12 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Writes the header.
-    pub fn begin(out: &'a mut (dyn Write + Send), flags: u16, target: Len, bases: &[Leaves]) -> Result<Self> {
+    pub fn begin(
+        out: &'a mut (dyn Write + Send),
+        flags: u16,
+        target: Len,
+        bases: &[BaseFacts],
+    ) -> Result<Self> {
         let header = layout::Header {
             magic: MAGIC,
             version: VERSION.into(),
@@ -38,7 +44,7 @@ impl<'a> Writer<'a> {
         };
         let mut head = header.as_bytes().to_vec();
         for base in bases {
-            let record = layout::Base { len: base.len().get().into(), digest: *base.digest().as_bytes() };
+            let record = layout::Base { len: base.len.get().into(), digest: *base.digest.as_bytes() };
             head.extend(record.as_bytes());
         }
         let mut writer = Self {
@@ -63,10 +69,19 @@ impl<'a> Writer<'a> {
 
     /// Writes the next frame, of `len` literal bytes.
     pub fn frame(&mut self, record: &[u8], len: usize) -> Result<()> {
+        self.frame_upon(record, len, (to_u64(len), 0))
+    }
+
+    /// The same for a frame whose dictionary names others: the literal bytes that must be decoded for it, and how many
+    /// dictionaries name each other.
+    pub fn frame_upon(&mut self, record: &[u8], len: usize, (work, depth): (u64, u32)) -> Result<()> {
         self.frames.push(layout::Frame {
             at: self.at.into(),
             stored: low32(to_u64(record.len())).into(),
             len: low32(to_u64(len)).into(),
+            work: work.into(),
+            depth: depth.into(),
+            reserved: 0.into(),
             digest: *blake3::hash(record).as_bytes(),
         });
         self.put(record)

@@ -128,6 +128,10 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
                 Some(leaf) => tree.push(leaf),
                 None => {
                     let span = window(index, len);
+                    if self.bases.first().is_some_and(|base| span.start() < base.len().end()) {
+                        let why = "is not listed, although the first base has only a part of it";
+                        return Err(Error::damaged("the window", span.start(), why));
+                    }
                     let mut bytes = vec![0; span.len().to_usize()];
                     self.unchanged(span, &mut bytes)?;
                     tree.push(digest::leaf(index, len, &bytes));
@@ -196,7 +200,9 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
         while !buf.is_empty() {
             let missing = || Error::damaged("the trailer", Offset::ZERO, "lacks a frame");
             let number = self.patch.frame_of(at).ok_or_else(missing)?;
-            let frame = self.frames.get(to_u64(number), || self.patch.frame(number, &self.bases))?;
+            let frame = self.frames.get(to_u64(number), || {
+                self.patch.frame(number, &self.bases, &|at, buf| self.literals(at.get(), buf))
+            })?;
             let (span, bytes) = &*frame;
             let from = to_usize(at.saturating_sub(span.start().get()));
             let there = bytes.get(from..).filter(|there| !there.is_empty()).ok_or_else(missing)?;
