@@ -1,6 +1,7 @@
 //! `convert`: the same disk in every format, as the tools of others see it.
 
 mod places;
+mod streams;
 
 use crate::kit::{code, imgtool, json, noisy, text};
 use crate::memory::peak;
@@ -317,61 +318,6 @@ fn a_child_is_never_read_as_if_it_stood_alone() {
     let image = dir.path().join("new.raw");
     code(3, &["convert", text(&chain[2]), text(&image)]);
     assert!(!image.exists());
-}
-
-#[test]
-fn streams() {
-    let dir = tempfile::tempdir().unwrap();
-    let raw = raw(dir.path());
-    let bytes = fs::read(&raw).unwrap();
-    for (line, qemu) in &TARGETS[..4] {
-        let image = dir.path().join("new");
-        let mut args = vec!["convert", "-q", "-f", "raw", "-", text(&image)];
-        args.extend(line.split_whitespace());
-        let mut child = Command::new(crate::kit::IMGTOOL).args(&args).stdin(Stdio::piped()).spawn().unwrap();
-        let mut pipe = child.stdin.take().unwrap();
-        bytes.chunks(100_001).for_each(|part| pipe.write_all(part).unwrap());
-        drop(pipe);
-        assert!(child.wait().unwrap().success(), "{line}");
-        judge(&image, qemu, &raw);
-        let ours = if *qemu == "vpc" { "vhd" } else { qemu };
-        assert!(code(0, &["convert", "-f", ours, text(&image), "-"]) == bytes, "{line}");
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "nothing is left beside it");
-        fs::remove_file(&image).unwrap();
-    }
-    let image = dir.path().join("new");
-    code(2, &["convert", "-", text(&image)]);
-    code(2, &["convert", "-O", "qcow2", text(&raw), "-"]);
-    code(2, &["convert", "--json", text(&raw), "-"]);
-}
-
-/// Whoever interrupts a conversion finds nothing; whoever kills it, the draft at most.
-#[test]
-fn an_interruption_leaves_nothing() {
-    for (signal, code, left) in [("INT", Some(130), 0), ("TERM", Some(130), 0), ("KILL", None, 1)] {
-        for format in ["raw", "qcow2"] {
-            let dir = tempfile::tempdir().unwrap();
-            let image = dir.path().join("new");
-            let mut child = Command::new(crate::kit::IMGTOOL)
-                .args(["convert", "-q", "-f", "raw", "-O", format, "-", text(&image)])
-                .stdin(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut pipe = child.stdin.take().unwrap();
-            pipe.write_all(&noise(1, 3 << 20)).unwrap();
-            while fs::read_dir(&dir).unwrap().count() == 0 {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            run("sh", ["-c", &format!("kill -{signal} {}", child.id())]);
-            let status = child.wait().unwrap();
-            let mut said = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-            assert_eq!(status.code(), code, "{signal} {format}: {said}");
-            assert!(!image.exists());
-            assert_eq!(fs::read_dir(&dir).unwrap().count(), left, "{signal} {format}");
-        }
-    }
 }
 
 #[test]

@@ -3,14 +3,16 @@
 //! 1. Nothing is overwritten: neither the name nor the draft may exist. Only [`Draft::replacing`] takes the place of a
 //!    file, and only when the new one is whole.
 //! 2. Until [`Draft::publish`] the file is called `NAME.imgtool-new`; dropped before, it vanishes. A process that is
-//!    killed leaves the draft at most.
+//!    killed leaves the draft at most, and the next one that wants the name removes it: see [`left`].
 //! 3. Bytes first, then the name: both are durable when `publish` returns.
+
+mod left;
 
 use crate::dev::Make;
 use crate::{Change, Data, Error, Folder, Result, Store, Target};
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -67,19 +69,13 @@ impl Draft {
         let (folder, name) = Folder::of(path)?;
         let mut draft = name.clone();
         draft.push(DRAFT_SUFFIX);
-        let target = match make(&folder, &draft) {
-            Ok(file) => Target::twice(file, folder.open_direct(&draft)),
-            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                let what = format!(
-                    "{draft:?} beside it exists already: somebody makes it, or has left it unfinished"
-                );
-                return Err(Error::Refused {
-                    what,
-                    help: Some("remove that if nobody is at work".to_owned()),
-                });
-            }
-            Err(error) => return Err(error),
+        let file = match make(&folder, &draft) {
+            Err(error) if is_there(&error) && left::remove(&folder, &draft)? => make(&folder, &draft),
+            made => made,
         };
+        let file = file.map_err(|error| if is_there(&error) { taken(&draft) } else { error })?;
+        left::claim(&file);
+        let target = Target::twice(file, folder.open_direct(&draft));
         Ok(Self { folder, name, draft, path: path.to_owned(), target, published: false, replaces })
     }
 
@@ -108,13 +104,9 @@ impl Draft {
         } else {
             self.folder.rename_new(&self.draft, &self.name)
         };
-        match renamed {
-            Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(exists());
-            }
-            other => other?,
-        }
+        renamed.map_err(|error| if is_there(&error) { exists() } else { error })?;
         self.published = true;
+        left::release(&self.target);
         self.folder.flush()
     }
 
@@ -151,6 +143,17 @@ pub fn refuse_existing(path: &Path) -> Result<()> {
         Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(Error::File { op: "stat", path: path.to_owned(), source: errno.into() }),
         Ok(_) => Err(exists()),
+    }
+}
+
+fn is_there(error: &Error) -> bool {
+    matches!(error, Error::File { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
+}
+
+fn taken(draft: &OsStr) -> Error {
+    Error::Refused {
+        what: format!("{draft:?} beside it exists already: somebody makes it, or has left it unfinished"),
+        help: Some("remove that if nobody is at work".to_owned()),
     }
 }
 

@@ -54,3 +54,56 @@ fn nothing_is_overwritten() {
     assert!(matches!(Draft::create(&path), Err(Error::Refused { .. })));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the draft is gone");
 }
+
+/// The mark of a draft, as another process would see it.
+fn mark(path: &std::path::Path) -> Option<[u8; 1]> {
+    let mut value = [0];
+    rustix::fs::getxattr(path, "user.imgtool.draft", &mut value).ok().map(|_| value)
+}
+
+#[test]
+fn only_what_is_provably_left_behind_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, left) = (folder.path().join("new"), folder.path().join("new.imgtool-new"));
+    let set = |value: &[u8]| {
+        rustix::fs::setxattr(&left, "user.imgtool.draft", value, rustix::fs::XattrFlags::CREATE).unwrap();
+    };
+    let refused = |why: &str| {
+        let before = fs::symlink_metadata(&left).unwrap().ino();
+        assert!(matches!(Draft::create(&path), Err(Error::Refused { .. })), "{why}");
+        assert_eq!(fs::symlink_metadata(&left).unwrap().ino(), before, "{why}");
+    };
+
+    let alive = Draft::create(&path).unwrap();
+    assert_eq!(mark(&left), Some(*b"1"));
+    refused("somebody makes it");
+    alive.publish().unwrap();
+    assert_eq!(mark(&path), None, "a finished file bears no mark");
+    fs::remove_file(&path).unwrap();
+
+    fs::write(&left, "mine").unwrap();
+    refused("a file that is only called so");
+    set(b"1");
+    let other = folder.path().join("other");
+    fs::hard_link(&left, &other).unwrap();
+    refused("it has another name");
+    fs::remove_file(&left).unwrap();
+    std::os::unix::fs::symlink(&other, &left).unwrap();
+    refused("a link to one");
+    fs::remove_file(&left).unwrap();
+    fs::rename(&other, &left).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&left, Some(12345), None).unwrap();
+        refused("somebody else's");
+        std::os::unix::fs::chown(&left, Some(0), None).unwrap();
+    }
+    let lock = fs::File::open(&left).unwrap();
+    lock.try_lock().unwrap();
+    refused("somebody holds its lock");
+    drop(lock);
+
+    let draft = Draft::create(&path).unwrap();
+    assert_eq!(left.metadata().unwrap().len(), 0, "begun anew");
+    drop(draft);
+    assert!(!left.exists());
+}

@@ -23,7 +23,7 @@ mod walk;
 pub use layer::Layer;
 pub use measure::{Measure, measure};
 pub(crate) use piece::{Part, Piece};
-pub use stream::{from_stream, to_stream};
+pub use stream::{from_stream, through, to_stream};
 
 use crate::{Create, Result, qcow2, raw, vhd};
 use disk::{Cx, Target};

@@ -5,7 +5,7 @@ use super::walk::Walk;
 use super::{Layer, Piece};
 use crate::Result;
 use disk::{Cx, Error, Target, Total};
-use ondisk::num::{to_u64, to_usize};
+use ondisk::num::{round_up, to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
 use std::io::{self, Read, Write};
 
@@ -36,6 +36,29 @@ pub fn from_stream(from: &mut dyn Read, target: &Target, cx: &Cx<'_>) -> Result<
             let len = Len::new(at.get());
             target.set_len(len)?;
             return Ok(len);
+        }
+    }
+}
+
+/// Writes what comes from `from` into `to`, with zeros up to the end of the last sector. Yields how much came.
+///
+/// # Errors
+/// Where either side fails, or the operator interrupts.
+pub fn through(from: &mut dyn Read, to: &mut dyn Write, cx: &Cx<'_>) -> Result<Len> {
+    let task = cx.progress.task("convert", Total::Unknown);
+    let mut piece = cx.limits.buffer("a piece of the disk", PIECE)?;
+    let mut at = Offset::ZERO;
+    loop {
+        let len = read_full(from, &mut piece).map_err(|e| failed("read", at, e))?;
+        cx.cancel.check()?;
+        let bytes = piece.get(..len).unwrap_or_default();
+        to.write_all(bytes).map_err(|e| failed("write", at, e))?;
+        at = at.checked_add(Len::of(bytes)).unwrap_or(at);
+        task.advance(to_u64(len));
+        if len < piece.len() {
+            zeros(at, Offset::new(round_up(at.get(), 512).unwrap_or(at.get())), to, cx)?;
+            to.flush().map_err(|e| failed("write", at, e))?;
+            return Ok(Len::new(at.get()));
         }
     }
 }

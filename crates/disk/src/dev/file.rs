@@ -6,7 +6,9 @@ use crate::{Error, ExtentKind, ExtentMap, ReadAt, Result};
 use ondisk::num::{round_down, round_up};
 use ondisk::{Len, Offset, Span};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{self, Access, Advice, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, SeekFrom};
+use rustix::fs::{
+    self, Access, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom, Stat,
+};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::ffi::{OsStr, OsString};
@@ -358,6 +360,24 @@ impl Folder {
         fs::openat(&self.dir, name, flags, Mode::empty()).map(File::from).ok()
     }
 
+    /// Opens what may be a file of ours that was left behind; it is not waited for, and no link is followed.
+    pub(crate) fn open_left(&self, name: &OsStr) -> Option<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // Opening a device may do something.
+        self.stat(name).filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file())?;
+        fs::openat(&self.dir, name, flags, Mode::empty()).ok().map(File::from)
+    }
+
+    /// What a name leads to, which may be a link.
+    pub(crate) fn stat(&self, name: &OsStr) -> Option<Stat> {
+        fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+
+    /// Takes a name away.
+    pub(crate) fn remove(&self, name: &OsStr) -> Result<()> {
+        fs::unlinkat(&self.dir, name, AtFlags::empty()).map_err(|e| self.failed("unlink", name, e))
+    }
+
     fn make(&self, name: &OsStr, mode: Mode) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(&self.dir, name, flags, mode).map(File::from);
@@ -439,7 +459,7 @@ impl Store for Folder {
     }
 
     fn unlink(&mut self, name: &OsStr) -> Result<()> {
-        fs::unlinkat(&self.dir, name, AtFlags::empty()).map_err(|e| self.failed("unlink", name, e))
+        self.remove(name)
     }
 
     fn flush(&mut self) -> Result<()> {

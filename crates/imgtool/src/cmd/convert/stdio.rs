@@ -11,6 +11,7 @@ use container::write::{self, Layer};
 use container::{Container, Format, Mapped};
 use disk::{Cancel, Draft, Error, FileDev, ReadAt};
 use ondisk::Len;
+use ondisk::size::Human;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -18,22 +19,49 @@ use std::io;
 use std::path::Path;
 
 /// Writes the disk to standard output.
-pub(super) fn to_stdout(args: &Convert, session: &Session, out: &Output) -> Result<Exit, Failure> {
+pub(super) fn to_stdout(args: &Convert, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let raw = args.output_format.is_none_or(|format| format == OutFormat::Raw);
     if !raw || args.compress.is_some() || args.layout != crate::args::Layout::default() {
         return Err(Failure::usage("standard output carries a raw disk only"));
     }
-    if super::is_stdio(&args.src) || session.globals.dry_run {
-        return Err(Failure::usage("there is nothing to convert"));
+    if super::is_stdio(&args.src) {
+        return through(session, out);
     }
     let opened = session.open_reading(&args.src, session.globals.format)?;
     session.confine(&Needs::nothing(), out);
-    opened.with_disk(session, out, |disk| {
+    let len = opened.with_disk(session, out, |disk| {
         let len = whole_sectors(disk.len(), out)?;
-        pour(disk, len, &args.src, session)?;
-        opened.refuse_changed()?;
-        Ok(Exit::Done)
-    })
+        if !session.globals.dry_run {
+            pour(disk, len, &args.src, session)?;
+        }
+        Ok(len)
+    })?;
+    opened.refuse_changed()?;
+    if session.globals.dry_run {
+        out.line(format!("standard output would carry a raw disk of {}", Human(len)));
+    }
+    Ok(Exit::Done)
+}
+
+/// Standard input to standard output: whole sectors come out.
+fn through(session: &Session, out: &Output) -> Result<Exit, Failure> {
+    refuse_unforeseen(session)?;
+    session.confine(&Needs::nothing(), out);
+    let (mut from, mut to) = (Patient::new(&session.cancel), io::stdout());
+    let len = carried(write::through(&mut from, &mut to, &session.cx()), Path::new("-"))?;
+    whole_sectors(len, out)?;
+    Ok(Exit::Done)
+}
+
+/// Refuses what standard input cannot carry, and to tell beforehand what it does.
+fn refuse_unforeseen(session: &Session) -> Result<(), Failure> {
+    if session.globals.format != Some(Format::Raw) {
+        return Err(Failure::usage("standard input carries a raw disk only").with_help("say so with -f raw"));
+    }
+    if session.globals.dry_run {
+        return Err(Failure::usage("what standard input carries cannot be foreseen"));
+    }
+    Ok(())
 }
 
 /// Writes `len` bytes of a disk, which comes of `name`, to standard output.
@@ -43,14 +71,19 @@ pub(in crate::cmd) fn pour(
     name: &Path,
     session: &Session,
 ) -> Result<(), Failure> {
-    match write::to_stream(Layer::flat(disk), len, &mut io::stdout(), &session.cx()) {
+    carried(write::to_stream(Layer::flat(disk), len, &mut io::stdout(), &session.cx()), name)
+}
+
+/// What came of writing to standard output.
+fn carried<T>(done: container::Result<T>, name: &Path) -> Result<T, Failure> {
+    match done {
         // Whoever reads has had enough.
         Err(container::Error::Disk(Error::Io { source, .. }))
             if source.kind() == io::ErrorKind::BrokenPipe =>
         {
             Err(Failure::stdout(&source))
         }
-        done => done.of(name).map(drop),
+        done => done.of(name),
     }
 }
 
@@ -62,12 +95,7 @@ pub(super) fn from_stdin(
     session: &Session,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    if session.globals.format != Some(Format::Raw) {
-        return Err(Failure::usage("standard input carries a raw disk only").with_help("say so with -f raw"));
-    }
-    if session.globals.dry_run {
-        return Err(Failure::usage("what standard input carries cannot be foreseen"));
-    }
+    refuse_unforeseen(session)?;
     session.confine(&Needs::nothing().writing(folder_of(&args.dst)), out);
     // Refused before anything is read.
     new::spec(format, Len::mib(1), (args.layout, args.compress), new::Stands::Alone, session)?;
