@@ -5,7 +5,7 @@
 //! hashed again.
 
 use crate::error::Result;
-use crate::format::patch::BaseFacts;
+use crate::format::patch::{BaseFacts, refuse_huge};
 use blake3::Hasher;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use disk::{Cx, ReadAt, Total};
@@ -153,6 +153,7 @@ pub fn each_window<T: Send>(
     mut sink: impl FnMut(Vec<T>),
 ) -> Result<()> {
     let (count, len) = (windows(disk.len()), disk.len());
+    refuse_huge("a disk", len)?;
     let task = cx.progress.task(name, Total::Bytes(len));
     let mut first = 0_u64;
     while first < count {

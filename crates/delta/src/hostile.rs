@@ -1,6 +1,10 @@
 //! Patches whose digests are right and whose contents are not.
 
+use crate::digest::{Tree, WINDOW, leaf};
+use crate::format::frame;
 use crate::format::layout;
+use crate::format::op::Op;
+use crate::format::writer::Writer;
 use crate::{Options, Patch, Patched, create, survey};
 use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
 use ondisk::num::{low8, low32, to_u64, to_usize};
@@ -179,14 +183,13 @@ fn hostile_patches() {
     let leaves = survey(&base, "base", &cx).unwrap();
     let apply = |patch: &[u8]| {
         let patch = Patch::open(MemDisk::from_bytes(patch), &LIMITS)?;
-        patch.check()?;
+        patch.check(&cx)?;
         // Nobody is asked to hash zeros for an hour.
         if patch.facts().target.len > Len::gib(1) {
             return Ok(None);
         }
         let made = patch.facts().target;
-        let disk = Patched::new(patch, vec![(&base, leaves.clone()), (&base, leaves.clone())], &cx)?;
-        disk.verify(&cx)?;
+        let disk = Patched::verified(patch, vec![(&base, leaves.clone()), (&base, leaves.clone())], &cx)?;
         let mut bytes = vec![0; made.len.to_usize()];
         disk.read_at(Offset::ZERO, &mut bytes)?;
         assert_eq!(blake3::hash(&bytes), made.digest, "something else than it says");
@@ -205,4 +208,53 @@ fn hostile_patches() {
         }
     }
     assert!(refused > PATCHES / 2, "{refused} refused");
+}
+
+/// A patch whose last window repeats a little of each of so many frames of zeros.
+#[expect(clippy::arithmetic_side_effects, reason = "small numbers of a test")]
+fn scattered(frames: u64) -> Vec<u8> {
+    let len = WINDOW.to_usize();
+    let target = Len::new((frames + 1) * WINDOW.get());
+    let (zeros, mut out, mut tree) = (vec![0; len], Vec::new(), Tree::default());
+    let record = frame::pack::<MemDisk>(&zeros, &[], &[], 1, &LIMITS).unwrap();
+    let mut writer = Writer::begin(&mut out, 0, target, &[]).unwrap();
+    for index in 0..frames {
+        writer.frame(&record, len).unwrap();
+        let leaf = leaf(index, target, &zeros);
+        tree.push(leaf);
+        writer.window(index, &leaf, &[Op::Fresh(WINDOW.get())], index * WINDOW.get()).unwrap();
+    }
+    let piece = 16 << 10;
+    let mut ops: Vec<Op> = (0..frames).map(|n| Op::Again { at: n * WINDOW.get(), len: piece }).collect();
+    ops.push(Op::Zero(WINDOW.get() - frames * piece));
+    let leaf = leaf(frames, target, &zeros);
+    tree.push(leaf);
+    writer.window(frames, &leaf, &ops, frames * WINDOW.get()).unwrap();
+    writer.finish(tree.finish()).unwrap();
+    out
+}
+
+/// However small a patch is: the work for one window is bounded.
+#[test]
+fn work_is_bounded() {
+    let cancel = Cancel::new();
+    let cx = Cx { progress: &Quiet, cancel: &cancel, limits: LIMITS, now: 0 };
+    for (frames, fits) in [(127, true), (129, false)] {
+        let patch = scattered(frames);
+        assert!(patch.len() < 40_000, "{}", patch.len());
+        let patch = Patch::open(MemDisk::from_bytes(&patch), &LIMITS).unwrap();
+        let disk = Patched::<_, MemDisk>::new(patch, vec![], &cx).unwrap();
+        let read = disk.read_at(Offset::new(frames * WINDOW.get()), &mut [1; 100]);
+        assert_eq!(read.is_ok(), fits, "{frames} frames: {read:?}");
+    }
+}
+
+#[test]
+fn what_exists_only_in_a_header_is_refused() {
+    let mut apart = Apart::of(&scattered(1));
+    for (len, known) in [(1 << 50, true), ((1 << 50) + 1, false)] {
+        apart.header.target.set(len);
+        let opened = Patch::open(MemDisk::from_bytes(&apart.sealed(false)), &LIMITS);
+        assert_eq!(!matches!(opened, Err(crate::Error::TooLarge { .. })), known);
+    }
 }

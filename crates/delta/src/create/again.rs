@@ -7,10 +7,13 @@ use super::matching::Matched;
 use super::source::Source;
 use super::table::Table;
 use crate::WINDOW;
+use crate::format::frame::FRAME;
+use crate::format::limits::REACH;
 use crate::format::op::Op;
 use disk::{Limits, ReadAt};
 use ondisk::Len;
 use ondisk::num::{to_u64, to_usize};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Bytes of a repetition, at least: nearer and shorter ones are the codec's work.
@@ -29,6 +32,8 @@ pub struct Again<'a> {
     table: Table,
     source: Source<'a>,
     origins: Vec<Origin>,
+    /// Frames that the window at hand takes bytes from.
+    frames: BTreeSet<u64>,
     /// Bytes of the stream.
     pub literals: u64,
 }
@@ -37,13 +42,21 @@ impl<'a> Again<'a> {
     /// Nothing so far.
     pub fn new(target: &'a dyn ReadAt, anchors: u64, memory: Len, limits: &Limits) -> disk::Result<Self> {
         let table = Table::new(anchors, memory, limits)?;
-        Ok(Self { table, source: Source::new(target), origins: Vec::new(), literals: 0 })
+        Ok(Self {
+            table,
+            source: Source::new(target),
+            origins: Vec::new(),
+            frames: BTreeSet::new(),
+            literals: 0,
+        })
     }
 
     /// Takes what was there before out of the literals of a window. Yields what is left of them as ranges of the window's
     /// literals.
     pub fn window(&mut self, index: u64, matched: &mut Matched) -> disk::Result<Vec<Range<usize>>> {
         let start = index.saturating_mul(WINDOW.get());
+        // The frames of its own literals, were they all kept.
+        self.frames = frames_of(self.literals, to_u64(matched.literals.len())).collect();
         let mut anchors = matched.anchors.iter().copied().peekable();
         let (mut kept, mut ops) = (Vec::new(), Vec::new());
         let (mut runs, mut passed) = (matched.runs.iter(), 0_usize);
@@ -121,8 +134,19 @@ impl<'a> Again<'a> {
         let tail = tail.get(..room.min(tail.len())).unwrap_or_default();
         let ahead = self.source.forward(there, tail)?;
         let len = back.saturating_add(ahead);
-        let found = || (at.saturating_sub(to_u64(back)), end.saturating_sub(back)..end.saturating_add(ahead));
-        Ok((len >= LEAST).then(found))
+        let first = at.saturating_sub(to_u64(back));
+        let found = || (first, end.saturating_sub(back)..end.saturating_add(ahead));
+        Ok((len >= LEAST && self.reaches(first, to_u64(len))).then(found))
+    }
+
+    /// Whether the window may take these bytes of the stream as well: a reader decodes only so many frames for it.
+    fn reaches(&mut self, at: u64, len: u64) -> bool {
+        let new = frames_of(at, len).filter(|frame| !self.frames.contains(frame)).count();
+        let fits = self.frames.len().saturating_add(new) <= REACH;
+        if fits {
+            self.frames.extend(frames_of(at, len));
+        }
+        fits
     }
 
     /// Adds literals to the stream.
@@ -147,5 +171,31 @@ impl<'a> Again<'a> {
             keep(range);
         }
         waiting.clear();
+    }
+}
+
+/// The frames that have these bytes of the stream.
+fn frames_of(at: u64, len: u64) -> impl Iterator<Item = u64> {
+    let frame = |at: u64| at.checked_div(FRAME.get()).unwrap_or_default();
+    frame(at)..frame(at.saturating_add(len).saturating_add(FRAME.get().saturating_sub(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use disk::MemDisk;
+
+    /// What a reader would refuse is not written.
+    #[test]
+    fn a_window_reaches_into_so_many_frames() {
+        let target = MemDisk::from_bytes(&[]);
+        let mut again = Again::new(&target, 0, Len::mib(1), &Limits::default()).unwrap();
+        let (frame, reach) = (FRAME.get(), to_u64(REACH));
+        let reached = (0..3 * reach).filter(|number| again.reaches(number * frame + 5, 100)).count();
+        assert_eq!(reached, REACH);
+        assert!(again.reaches(7, 100));
+        again.frames.pop_first();
+        assert!(!again.reaches(9 * reach * frame - 50, 100), "two frames where there is room for one");
+        assert!(again.reaches(9 * reach * frame, 100));
     }
 }

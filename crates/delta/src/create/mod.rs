@@ -20,6 +20,7 @@ use crate::digest::{Leaves, Tree, window, windows};
 use crate::error::Result;
 use crate::format::frame::{self, DICTIONARY, FRAME, Like, SPANS};
 use crate::format::layout::flag;
+use crate::format::patch::refuse_huge;
 use crate::format::writer::Writer;
 use again::Again;
 use disk::{Cx, ReadAt, Total};
@@ -73,6 +74,7 @@ pub fn create(
     out: &mut (dyn Write + Send),
     cx: &Cx<'_>,
 ) -> Result<Stats> {
+    refuse_huge("the target", target.len())?;
     let memory = cx.limits.memory;
     let (index, leaves) = Index::of(bases, Len::new(memory.get() >> 2), cx)?;
     let flags = if options.drop_free { flag::DROP_FREE } else { 0 };

@@ -20,10 +20,6 @@ pub const DICTIONARY: Len = Len::mib(4);
 pub const SPANS: usize = 4096;
 /// Parts of a dictionary, at most: composing patches divides them.
 const PARTS: u64 = 1 << 18;
-/// Literal bytes that are decoded for one frame, at most: its own, and those of all frames that its dictionary names.
-pub const WORK: u64 = 1 << 30;
-/// So many dictionaries name each other, at most.
-pub const DEPTH: u32 = 8;
 /// A window that reaches over a dictionary and a frame.
 const WINDOW_LOG: u32 = 23;
 /// Tables that remember all places of a dictionary: those of low levels are made for less.

@@ -13,6 +13,7 @@
 
 pub mod frame;
 pub mod layout;
+pub mod limits;
 pub mod op;
 pub mod patch;
 pub mod section;

@@ -3,6 +3,7 @@
 //! Each instruction begins with a number: its length times eight, and its kind. Where a copy begins is told as the
 //! difference to where one would begin that goes on beside the last copy from the same base.
 
+use super::limits::OPS;
 use super::varint;
 use crate::digest::window;
 use ondisk::{Len, Offset};
@@ -168,6 +169,9 @@ pub fn decode(
             }
             _ => return Err("has an unknown instruction"),
         };
+        if ops.len() >= OPS {
+            return Err("has too many instructions");
+        }
         ops.push(op);
         at = end;
     }
@@ -203,6 +207,18 @@ mod tests {
         assert_eq!(literals, 510);
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len], 0, &mut 10, &BOUNDS).is_err(), "cut to {len} bytes");
+        }
+    }
+
+    #[test]
+    fn instructions_are_bounded_in_number() {
+        let bounds = Bounds { target: Len::mib(4), bases: &[], literals: 0 };
+        for (count, fits) in [(OPS, true), (OPS + 1, false)] {
+            let mut ops = vec![Op::Zero(1); count - 1];
+            ops.push(Op::Zero((4 << 20) + 1 - u64::try_from(count).unwrap()));
+            let mut bytes = Vec::new();
+            encode(&ops, 0, 0, 0, &mut bytes);
+            assert_eq!(decode(&bytes, 0, &mut 0, &bounds).is_ok(), fits);
         }
     }
 

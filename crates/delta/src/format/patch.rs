@@ -2,11 +2,12 @@
 
 use super::frame::{self, Part, Record, Stream};
 use super::layout::{self, END_MAGIC, MAGIC, VERSION, flag};
+use super::limits;
 use super::op::Bounds;
 use super::section::{self, Section};
 use crate::digest::{Digest, windows};
 use crate::error::{Error, Result};
-use disk::{Limits, ReadAt, read_record};
+use disk::{Cx, Limits, ReadAt, read_record};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
 use std::collections::BTreeSet;
@@ -49,7 +50,7 @@ pub struct FrameAt {
     pub record: Span,
     /// Where its bytes stand in the stream.
     pub literals: Span,
-    /// Literal bytes that must be decoded for it.
+    /// What must be decoded for it.
     pub work: u64,
     /// How many dictionaries name each other.
     pub depth: u32,
@@ -93,6 +94,7 @@ impl<D: ReadAt> Patch<D> {
         if header.version.get() != VERSION {
             return Err(Error::Version { found: header.version.get(), known: VERSION });
         }
+        refuse_huge("a disk", Len::new(header.target.get()))?;
         let parts = Parts::read(&file, &header, limits)?;
         let mut patch = Self {
             limits: *limits,
@@ -118,7 +120,7 @@ impl<D: ReadAt> Patch<D> {
                 span.ok_or_else(|| Error::damaged("the frame", record.start(), "is too long or empty"))?;
             literals = span.end().get();
             let (work, depth) = (raw.work.get(), raw.depth.get());
-            if !(len.get()..=frame::WORK).contains(&work) || depth > frame::DEPTH {
+            if !(limits::own_work(len.get())..=limits::WORK).contains(&work) || depth > limits::DEPTH {
                 return Err(Error::damaged("the frame", record.start(), "needs too many others"));
             }
             self.frames.push(FrameAt { record, literals: span, work, depth, digest: raw.digest });
@@ -225,9 +227,9 @@ impl<D: ReadAt> Patch<D> {
         look(at, record)
     }
 
-    /// Literal bytes that must be decoded for a frame with this dictionary, and how many dictionaries name each other.
+    /// What must be decoded for a frame with this dictionary, and how many dictionaries name each other.
     fn needs(&self, number: usize, dictionary: &[Part]) -> Result<(u64, u32)> {
-        let own = self.frame_at(number)?.literals.len().get();
+        let own = limits::own_work(self.frame_at(number)?.literals.len().get());
         let named = self.frames_of(dictionary);
         named.into_iter().try_fold((own, 0), |(work, depth), number| {
             let frame = self.frame_at(number)?;
@@ -267,12 +269,14 @@ impl<D: ReadAt> Patch<D> {
     /// Compares all records with their digests.
     ///
     /// # Errors
-    /// Where one of them is damaged, or cannot be read.
-    pub fn check(&self) -> Result<()> {
-        for frame in &self.frames {
-            self.whole("the frame", frame.record, &frame.digest)?;
-        }
-        (0..self.sections.len()).try_for_each(|number| self.section(number).map(drop))
+    /// Where one of them is damaged or cannot be read, or the operator interrupts.
+    pub fn check(&self, cx: &Cx<'_>) -> Result<()> {
+        let frames = self.frames.iter().map(|frame| ("the frame", frame.record, &frame.digest));
+        let sections = self.sections.iter().map(|section| ("the section", section.record, &section.digest));
+        frames.chain(sections).try_for_each(|(what, record, digest)| {
+            cx.cancel.check()?;
+            self.whole(what, record, digest).map(drop)
+        })
     }
 
     /// The bytes of a record that is what it was.
@@ -366,6 +370,11 @@ impl Parts {
             .filter(|span| self.records.contains(*span))
             .ok_or_else(|| Error::damaged(what, Offset::new(at), "lies outside the patch"))
     }
+}
+
+/// Refuses disks that exist only in headers.
+pub fn refuse_huge(what: &'static str, len: Len) -> Result<()> {
+    if len <= limits::DISK { Ok(()) } else { Err(Error::TooLarge { what, len, limit: limits::DISK }) }
 }
 
 fn size(bytes: usize) -> Len {

@@ -1,6 +1,7 @@
 //! A patch on its way out.
 
 use super::layout::{self, END_MAGIC, MAGIC, VERSION};
+use super::limits;
 use super::op::Op;
 use super::patch::BaseFacts;
 use super::section::{self, List};
@@ -69,11 +70,11 @@ impl<'a> Writer<'a> {
 
     /// Writes the next frame, of `len` literal bytes.
     pub fn frame(&mut self, record: &[u8], len: usize) -> Result<()> {
-        self.frame_upon(record, len, (to_u64(len), 0))
+        self.frame_upon(record, len, (limits::own_work(to_u64(len)), 0))
     }
 
-    /// The same for a frame whose dictionary names others: the literal bytes that must be decoded for it, and how many
-    /// dictionaries name each other.
+    /// The same for a frame whose dictionary names others: what must be decoded for it, and how many dictionaries name
+    /// each other.
     pub fn frame_upon(&mut self, record: &[u8], len: usize, (work, depth): (u64, u32)) -> Result<()> {
         self.frames.push(layout::Frame {
             at: self.at.into(),

@@ -3,59 +3,105 @@
 //! 1. What was read from the bases while they were compared with the patch must not change; nothing of them is
 //!    compared again but what becomes a part of a window that has an entry.
 //! 2. A window is made as a whole and compared with its value before a byte of it is handed out.
-//! 3. Windows, frames and lists are kept for a while, in bounded number.
+//! 3. Windows, frames and lists are kept for a while, and frames decoded, in as many as the memory allows.
 
 mod kept;
+mod make;
+mod prove;
+mod turns;
 
-use crate::digest::{self, Leaf, Leaves, Tree, WINDOW, window, windows};
+use crate::digest::{self, Leaves, WINDOW, window};
 use crate::error::{Error, Result};
+use crate::format::frame::{DICTIONARY, FRAME};
 use crate::format::op::Op;
 use crate::format::patch::Patch;
 use crate::format::section::{Entry, Section};
-use disk::{Cx, ExtentKind, ExtentMap, ReadAt};
+use disk::{Cx, ExtentKind, ExtentMap, Limits, ReadAt};
 use kept::Kept;
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use prove::Make;
 use std::fmt::Write;
-use std::ops::Range;
 use std::sync::Arc;
+use turns::Turns;
 
 /// Lists that are kept.
 const LISTS: usize = 4;
-/// Zero windows that are hashed before anybody is asked whether to stop.
-const ASK: u64 = 256;
+/// A part of the memory that is for windows that are kept, and for frames.
+const KEPT: u64 = 8;
+/// A part of the memory that is for frames that are being decoded.
+const DECODING: u64 = 4;
 
 /// Bytes of the literal stream, and where they stand in it.
 type Literals = (Span, Vec<u8>);
+
+/// How many things are held at once.
+struct Room {
+    windows: usize,
+    frames: usize,
+    decoding: usize,
+}
+
+impl Room {
+    /// As many as pay, and as memory allows.
+    fn of(limits: &Limits) -> Self {
+        let each = to_u64(limits.threads.max(1));
+        let part = |part: u64, one: Len| {
+            limits.memory.get().checked_div(part.saturating_mul(one.get())).unwrap_or_default()
+        };
+        // A record, its dictionary, and what comes out.
+        let decoded = Len::new(FRAME.get().saturating_mul(2).saturating_add(DICTIONARY.get()));
+        Self {
+            windows: to_usize(part(KEPT, WINDOW).min(each.saturating_add(1)).max(1)),
+            frames: to_usize(part(KEPT, FRAME).min(each.saturating_mul(2)).max(1)),
+            decoding: to_usize(part(DECODING, decoded).min(each).max(1)),
+        }
+    }
+}
 
 /// The disk that a patch makes of its bases.
 pub struct Patched<D, B> {
     patch: Patch<D>,
     /// In the order of the patch.
     bases: Vec<B>,
+    limits: Limits,
     windows: Kept<Vec<u8>>,
     frames: Kept<Literals>,
     lists: Kept<Section>,
+    decoding: Turns,
 }
 
-impl<D: ReadAt, B: ReadAt> Patched<D, B> {
+impl<D: ReadAt + Send, B: ReadAt + Send> Patched<D, B> {
     /// Takes a patch, and its bases in any order, each with the values of its windows. What the patch says about the
     /// result is compared with what its parts make of these bases.
     ///
     /// # Errors
     /// Where the patch was made from other bases, or is damaged.
     pub fn new(patch: Patch<D>, given: Vec<(B, Leaves)>, cx: &Cx<'_>) -> Result<Self> {
+        Self::with(patch, given, Make::Zeros, cx)
+    }
+
+    /// As [`Patched::new`], and makes every window that is not as in the first base.
+    ///
+    /// # Errors
+    /// As [`Patched::new`], and where a base cannot be read.
+    pub fn verified(patch: Patch<D>, given: Vec<(B, Leaves)>, cx: &Cx<'_>) -> Result<Self> {
+        Self::with(patch, given, Make::All, cx)
+    }
+
+    fn with(patch: Patch<D>, given: Vec<(B, Leaves)>, make: Make, cx: &Cx<'_>) -> Result<Self> {
         let (bases, leaves) = assign(&patch, given)?;
-        let each = cx.limits.threads.max(1);
+        let room = Room::of(&cx.limits);
         let patched = Self {
             patch,
             bases,
-            windows: Kept::new(each.saturating_add(1)),
-            frames: Kept::new(each.saturating_mul(2)),
+            limits: cx.limits,
+            windows: Kept::new(room.windows),
+            frames: Kept::new(room.frames),
             lists: Kept::new(LISTS),
+            decoding: Turns::new(room.decoding),
         };
-        patched.prove(leaves.first(), cx)?;
+        patched.prove(leaves.first(), make, cx)?;
         Ok(patched)
     }
 
@@ -63,84 +109,9 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
     pub const fn patch(&self) -> &Patch<D> {
         &self.patch
     }
+}
 
-    /// Compares the digest of the target with the values of its windows.
-    fn prove(&self, first: Option<&Leaves>, cx: &Cx<'_>) -> Result<()> {
-        let len = self.patch.facts().target.len;
-        let mut tree = Tree::default();
-        let mut next = 0;
-        for number in 0..self.patch.sections() {
-            let section = self.patch.section(number)?;
-            for entry in section.entries() {
-                self.unlisted(next..entry.index, first, &mut tree, cx)?;
-                self.prove_zeros(&section, entry)?;
-                tree.push(entry.leaf);
-                next = entry.index.saturating_add(1);
-            }
-        }
-        self.unlisted(next..windows(len), first, &mut tree, cx)?;
-        if tree.finish() == self.patch.facts().target.digest {
-            return Ok(());
-        }
-        Err(Error::damaged("the trailer", Offset::ZERO, "has another digest of the result than its windows"))
-    }
-
-    /// Nobody reads a window that is known to be zero, so it is compared here.
-    fn prove_zeros(&self, section: &Section, entry: &Entry) -> Result<()> {
-        let zeros = self.ops(section, entry)?.iter().all(|op| matches!(op, Op::Zero(_)));
-        if zeros { self.make(section, entry).map(drop) } else { Ok(()) }
-    }
-
-    /// Makes every window that is not as in the first base.
-    ///
-    /// # Errors
-    /// Where the patch is damaged, a base cannot be read, or the operator interrupts.
-    pub fn verify(&self, cx: &Cx<'_>) -> Result<()>
-    where
-        D: Send,
-        B: Send,
-    {
-        for number in 0..self.patch.sections() {
-            let section = self.patch.section(number)?;
-            section.entries().par_iter().try_for_each(|entry| {
-                cx.cancel.check()?;
-                self.make(&section, entry).map(drop)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The values of windows that have no entry.
-    fn unlisted(
-        &self,
-        range: Range<u64>,
-        first: Option<&Leaves>,
-        tree: &mut Tree,
-        cx: &Cx<'_>,
-    ) -> Result<()> {
-        let len = self.patch.facts().target.len;
-        for index in range {
-            if index.is_multiple_of(ASK) {
-                cx.cancel.check()?;
-            }
-            let known: Option<Leaf> = first.and_then(|first| first.as_part_of(index, len));
-            match known {
-                Some(leaf) => tree.push(leaf),
-                None => {
-                    let span = window(index, len);
-                    if self.bases.first().is_some_and(|base| span.start() < base.len().end()) {
-                        let why = "is not listed, although the first base has only a part of it";
-                        return Err(Error::damaged("the window", span.start(), why));
-                    }
-                    let mut bytes = vec![0; span.len().to_usize()];
-                    self.unchanged(span, &mut bytes)?;
-                    tree.push(digest::leaf(index, len, &bytes));
-                }
-            }
-        }
-        Ok(())
-    }
-
+impl<D: ReadAt, B: ReadAt> Patched<D, B> {
     /// Reads from the first base, and zeros behind its end.
     fn unchanged(&self, span: Span, buf: &mut [u8]) -> disk::Result<()> {
         let there = self.bases.first().and_then(|base| span.intersect(Span::whole(base.len())));
@@ -166,33 +137,11 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
         ops.map_err(|why| Error::damaged("the window", window(entry.index, WINDOW).start(), why))
     }
 
-    /// Makes a window that has an entry.
-    fn make(&self, section: &Section, entry: &Entry) -> Result<Vec<u8>> {
-        let span = window(entry.index, self.patch.facts().target.len);
-        let mut bytes = vec![0; span.len().to_usize()];
-        let mut rest = bytes.as_mut_slice();
-        let mut literals = entry.literals;
-        for op in self.ops(section, entry)? {
-            let (part, behind) = std::mem::take(&mut rest).split_at_mut(to_usize(op.len()));
-            rest = behind;
-            match op {
-                Op::Zero(_) => {}
-                Op::Fresh(len) => {
-                    self.literals(literals, part)?;
-                    literals = literals.saturating_add(len);
-                }
-                Op::Again { at, .. } => self.literals(at, part)?,
-                Op::Copy { base, at, .. } => {
-                    if let Some(base) = self.bases.get(base) {
-                        base.read_at(Offset::new(at), part)?;
-                    }
-                }
-            }
-        }
-        if digest::leaf(entry.index, self.patch.facts().target.len, &bytes) != entry.leaf {
-            return Err(Error::WrongResult { at: span.start() });
-        }
-        Ok(bytes)
+    /// The literal bytes of a frame. Those that its dictionary names come before them.
+    fn frame(&self, number: usize) -> Result<Arc<Literals>> {
+        self.frames.get(to_u64(number), || {
+            self.patch.frame(number, &self.bases, &|at, buf| self.literals(at.get(), buf))
+        })
     }
 
     /// Bytes of the literal stream from `at` on.
@@ -200,9 +149,7 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
         while !buf.is_empty() {
             let missing = || Error::damaged("the trailer", Offset::ZERO, "lacks a frame");
             let number = self.patch.frame_of(at).ok_or_else(missing)?;
-            let frame = self.frames.get(to_u64(number), || {
-                self.patch.frame(number, &self.bases, &|at, buf| self.literals(at.get(), buf))
-            })?;
+            let frame = self.frame(number)?;
             let (span, bytes) = &*frame;
             let from = to_usize(at.saturating_sub(span.start().get()));
             let there = bytes.get(from..).filter(|there| !there.is_empty()).ok_or_else(missing)?;

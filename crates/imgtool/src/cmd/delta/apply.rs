@@ -1,6 +1,6 @@
 //! `delta apply --base BASE PATCH -o OUT`.
 
-use super::{is_stdio, on_threads, open, patched, plain, refuse_changed, refuse_over, spooled, with_disks};
+use super::{is_stdio, on_threads, open, plain, refuse_changed, refuse_over, spooled, surveyed, with_disks};
 use crate::args::{DeltaApply, OutFormat};
 use crate::cmd::convert::{Begin, fill, pour};
 use crate::cmd::make::{self, Stands};
@@ -10,7 +10,7 @@ use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use container::write::Layer;
 use container::{Container, Create, Format, Mapped};
-use delta::Patch;
+use delta::{Patch, Patched};
 use disk::{FileDev, ReadAt, Slice};
 use ondisk::Span;
 use std::path::Path;
@@ -48,7 +48,8 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
         out,
         Box::new(|disks: &[&dyn ReadAt]| {
             let cx = session.cx();
-            let whole = on_threads(session, || patched(patch, disks, &cx))?.of(&args.patch)?;
+            let whole =
+                on_threads(session, || Patched::new(patch, surveyed(disks, &cx)?, &cx))?.of(&args.patch)?;
             let all = Span::whole(whole.len());
             let span = args.range.unwrap_or(all);
             if !all.contains(span) {

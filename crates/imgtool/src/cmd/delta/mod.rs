@@ -13,8 +13,8 @@ use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::open::Opened;
 use crate::output::Output;
-use delta::{Patch, Patched, survey};
-use disk::{Cx, Draft, FileDev, ReadAt};
+use delta::{Leaves, survey};
+use disk::{Cx, Draft, ReadAt};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -78,14 +78,12 @@ fn refuse_changed(opened: &[Opened<'_>]) -> Result<(), Failure> {
     opened.iter().try_for_each(Opened::refuse_changed)
 }
 
-/// The disk that a patch makes of these, which are read and compared first.
-fn patched<'a>(
-    patch: Patch<FileDev>,
+/// Disks, and the values of their windows.
+fn surveyed<'a>(
     disks: &[&'a dyn ReadAt],
     cx: &Cx<'_>,
-) -> Result<Patched<FileDev, &'a dyn ReadAt>, delta::Error> {
-    let bases = disks.iter().map(|disk| Ok((*disk, survey(*disk, "base", cx)?)));
-    Patched::new(patch, bases.collect::<Result<_, delta::Error>>()?, cx)
+) -> Result<Vec<(&'a dyn ReadAt, Leaves)>, delta::Error> {
+    disks.iter().map(|disk| Ok((*disk, survey(*disk, "base", cx)?))).collect()
 }
 
 /// Opens the file of a patch.

@@ -1,12 +1,12 @@
 //! `delta verify --base BASE PATCH`.
 
-use super::{on_threads, open, patched, with_disks};
+use super::{on_threads, open, surveyed, with_disks};
 use crate::args::DeltaVerify;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::sandbox::Needs;
-use delta::{Error, Patch};
+use delta::{Error, Patch, Patched};
 use disk::{FileDev, ReadAt};
 use serde_json::json;
 
@@ -16,7 +16,7 @@ pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Re
     let file = FileDev::new(super::plain(&args.patch)?).of(&args.patch)?;
     session.confine(&Needs::nothing(), out);
     let patch = Patch::open(file, &session.limits).of(&args.patch)?;
-    patch.check().of(&args.patch)?;
+    patch.check(&session.cx()).of(&args.patch)?;
     let found = with_disks(
         &bases,
         Vec::new(),
@@ -24,9 +24,8 @@ pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Re
         out,
         Box::new(|disks: &[&dyn ReadAt]| {
             let cx = session.cx();
-            let work = || patched(patch, disks, &cx)?.verify(&cx);
-            match on_threads(session, work)? {
-                Ok(()) => Ok(None),
+            match on_threads(session, || Patched::verified(patch, surveyed(disks, &cx)?, &cx))? {
+                Ok(_) => Ok(None),
                 Err(error @ Error::WrongBase { .. }) => Ok(Some(error.to_string())),
                 Err(error) => Err(error).of(&args.patch),
             }

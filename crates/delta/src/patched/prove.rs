@@ -1,0 +1,101 @@
+//! What a patch says about its result, compared with what its parts make of these bases.
+
+use super::Patched;
+use crate::digest::{self, Leaf, Leaves, Tree, window, windows};
+use crate::error::{Error, Result};
+use crate::format::op::Op;
+use crate::format::section::{Entry, Section};
+use disk::{Cx, ReadAt, Task, Total};
+use ondisk::{Offset, Span};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use std::ops::Range;
+
+/// Windows that are hashed before anybody is asked whether to stop.
+const BATCH: u64 = 256;
+
+/// Which windows are made to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Make {
+    /// Those that nobody will read, because they are known to be zero.
+    Zeros,
+    /// Every one that has an entry.
+    All,
+}
+
+impl<D: ReadAt + Send, B: ReadAt + Send> Patched<D, B> {
+    /// Compares the digest of the target with the values of its windows.
+    pub(super) fn prove(&self, first: Option<&Leaves>, make: Make, cx: &Cx<'_>) -> Result<()> {
+        let len = self.patch.facts().target.len;
+        let task = cx.progress.task("patch", Total::Bytes(len));
+        let proof = Proof { patched: self, first, task: &*task, cx };
+        let mut tree = Tree::default();
+        let mut next = 0;
+        for number in 0..self.patch.sections() {
+            let section = self.patch.section(number)?;
+            proof.made(&section, make)?;
+            for entry in section.entries() {
+                proof.unlisted(next..entry.index, &mut tree)?;
+                tree.push(entry.leaf);
+                next = entry.index.saturating_add(1);
+            }
+        }
+        proof.unlisted(next..windows(len), &mut tree)?;
+        if tree.finish() == self.patch.facts().target.digest {
+            return Ok(());
+        }
+        Err(Error::damaged("the trailer", Offset::ZERO, "has another digest of the result than its windows"))
+    }
+}
+
+struct Proof<'a, D, B> {
+    patched: &'a Patched<D, B>,
+    first: Option<&'a Leaves>,
+    task: &'a dyn Task,
+    cx: &'a Cx<'a>,
+}
+
+impl<D: ReadAt + Send, B: ReadAt + Send> Proof<'_, D, B> {
+    /// Makes windows of a list; making compares them with their values.
+    fn made(&self, section: &Section, make: Make) -> Result<()> {
+        section.entries().par_iter().try_for_each(|entry: &Entry| {
+            self.cx.cancel.check()?;
+            let zeros = |ops: Vec<Op>| ops.iter().all(|op| matches!(op, Op::Zero(_)));
+            if make == Make::All || zeros(self.patched.ops(section, entry)?) {
+                self.patched.make(section, entry)?;
+            }
+            self.task.advance(window(entry.index, self.patched.patch.facts().target.len).len().get());
+            Ok(())
+        })
+    }
+
+    /// The values of windows that have no entry: those of the first base, or hashed by all threads.
+    fn unlisted(&self, range: Range<u64>, tree: &mut Tree) -> Result<()> {
+        let len = self.patched.patch.facts().target.len;
+        let mut first = range.start;
+        while first < range.end {
+            self.cx.cancel.check()?;
+            let last = first.saturating_add(BATCH).min(range.end);
+            let one = |buffer: &mut Vec<u8>, index| self.value(index, buffer);
+            let leaves: Result<Vec<Leaf>> = (first..last).into_par_iter().map_init(Vec::new, one).collect();
+            leaves?.into_iter().for_each(|leaf| tree.push(leaf));
+            let done = Span::between(window(first, len).start(), window(last, len).start());
+            self.task.advance(done.unwrap_or_default().len().get());
+            first = last;
+        }
+        Ok(())
+    }
+
+    fn value(&self, index: u64, buffer: &mut Vec<u8>) -> Result<Leaf> {
+        let len = self.patched.patch.facts().target.len;
+        if let Some(leaf) = self.first.and_then(|first| first.as_part_of(index, len)) {
+            return Ok(leaf);
+        }
+        let span = window(index, len);
+        if self.patched.bases.first().is_some_and(|base| span.start() < base.len().end()) {
+            let why = "is not listed, although the first base has only a part of it";
+            return Err(Error::damaged("the window", span.start(), why));
+        }
+        buffer.resize(span.len().to_usize(), 0);
+        Ok(digest::leaf(index, len, buffer))
+    }
+}
