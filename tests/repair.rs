@@ -191,3 +191,35 @@ fn what_cannot_be_mended_is_left_and_told() {
     assert!(ends(0, &raw, "check @ --repair").contains("nothing recognised"));
     content(&raw, "raw", &dir.path().join("copy.raw"));
 }
+
+/// Who stands on an image reads what lies on its disk, and nothing of its container.
+#[test]
+fn what_others_read_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = disk(dir.path(), ("qcow2", "qcow2", &[]));
+    let child = dir.path().join("child.qcow2");
+    let line = format!("create {} --backing @ -q", child.display());
+    ends(0, &base, &line);
+    run("qemu-io", ["-f", "qcow2", "-c", "write -P 0xa5 512 512", base.to_str().unwrap()]);
+    let read = digest(&child);
+
+    let before = seen(&base);
+    for line in ["check @ --repair", "check @ --repair -n"] {
+        let out = on(&base, line);
+        assert!(
+            out.status.code() == Some(3) && said(&out).contains("child.qcow2 stands on it"),
+            "{}",
+            said(&out)
+        );
+    }
+    assert_eq!(seen(&base), before);
+
+    patch(&base, 48, &[0; 12]);
+    let said = ends(1, &base, "check @ --repair");
+    assert!(said.contains("mended: container") && !said.contains("mended: gpt"), "{said}");
+    assert_qemu_check(&base, "qcow2");
+    assert_eq!(digest(&child), read);
+
+    ends(0, &base, "check @ --repair --force");
+    assert_ne!(digest(&child), read);
+}

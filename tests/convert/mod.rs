@@ -1,6 +1,7 @@
 //! `convert`: the same disk in every format, as the tools of others see it.
 
 mod places;
+mod space;
 mod streams;
 
 use crate::kit::{code, imgtool, json, noisy, text};
@@ -318,26 +319,6 @@ fn a_child_is_never_read_as_if_it_stood_alone() {
     let image = dir.path().join("new.raw");
     code(3, &["convert", text(&chain[2]), text(&image)]);
     assert!(!image.exists());
-}
-
-#[test]
-fn a_full_disk_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let source = dir.path().join("disk.raw");
-    fs::write(&source, noise(5, 24 << 20)).unwrap();
-    let small = dir.path().join("small.ext4");
-    File::create(&small).unwrap().set_len(16 << 20).unwrap();
-    run("mke2fs", ["-q", "-F", "-t", "ext4", text(&small)]);
-    let mount = Mount::read_write(&small);
-    for (line, _) in TARGETS {
-        let image = mount.path().join("new");
-        let mut args = vec!["convert", "-f", "raw", text(&source), text(&image)];
-        args.extend(line.split_whitespace());
-        code(5, &args);
-        let names: Vec<_> =
-            fs::read_dir(mount.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["lost+found"], "{line}");
-    }
 }
 
 /// Nothing follows the size of the disk: neither time nor memory.

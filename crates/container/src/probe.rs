@@ -110,6 +110,13 @@ fn signatures(file: &dyn ReadAt) -> Result<Vec<Signature>> {
     Ok(found)
 }
 
+/// Whether one of the ends is that of an image that can stand on another one and be written.
+#[must_use]
+pub fn may_have_parent(file: &dyn ReadAt) -> bool {
+    let can = |one: &Signature| matches!(one, Signature::Ours(Format::Qcow2 | Format::Vhd));
+    signatures(file).is_ok_and(|found| found.iter().any(can))
+}
+
 fn ends_with_koly(file: &dyn ReadAt) -> Result<bool> {
     let Some(at) = file.len().checked_sub(Len::new(512)) else { return Ok(false) };
     let mut magic = [0; 8];

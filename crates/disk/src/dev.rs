@@ -5,15 +5,20 @@
 //! 3. A failure is final: after a failed flush the state of the bytes since the last good one is unknown, and calling
 //!    it again proves nothing.
 
+mod beneath;
 mod file;
+mod folder;
 mod named;
 mod past;
+mod space;
 mod target;
 
-pub(crate) use file::Make;
-pub use file::{FileDev, Folder, Owner};
+pub use file::{FileDev, Owner};
+pub use folder::Folder;
+pub(crate) use folder::Make;
 pub use named::Named;
 pub use past::{PAGE, Pages, PastCache};
+pub use space::Space;
 pub use target::Target;
 
 use crate::{ReadAt, Result};

@@ -1,5 +1,6 @@
 //! Errors of reading and writing bytes.
 
+use ondisk::size::Human;
 use ondisk::{Class, Classified, Len, Span};
 use std::fmt;
 use std::io;
@@ -121,6 +122,13 @@ impl Error {
     /// Wraps the error of a format that reads through this interface.
     pub fn layer(error: impl Classified) -> Self {
         Self::Layer(Box::new(error))
+    }
+
+    /// What does not fit where `path` lies; `need` says so with its numbers.
+    #[must_use]
+    pub fn full(path: PathBuf, need: &str, free: Len) -> Self {
+        let why = format!("no space left: {need}, {} are free", Human(free));
+        Self::File { op: "reserve", path, source: io::Error::new(io::ErrorKind::StorageFull, why) }
     }
 }
 

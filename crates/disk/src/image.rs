@@ -1,40 +1,30 @@
 //! An image: bytes, where their journal lies, and the locks that keep others away.
 //!
-//! 1. The file is opened once and never again by name; everything happens to that one file.
+//! 1. The file is opened once and never again by name; everything happens to that one file. What another image names is
+//!    opened below a folder, and no link in that name is followed.
 //! 2. Reading opens for reading only. A journal beside it is looked at, never acted on.
 //! 3. Writing waits for nobody: an image in use or with a journal beside it is refused.
 
+mod open;
+mod pending;
+mod undo;
+
+pub use open::OpenOptions;
+pub use pending::Pending;
+
 use crate::commit::{Job, Step, commit, journal_len, refuse_taken, steps};
 use crate::dev::Named;
-use crate::journal::{Found, Journal, Role, What, sectors, sum};
-use crate::lock::{self, Guard, Held, Survey};
-use crate::recover::{Way, find, home_state, load, recover, way};
-use crate::{
-    Change, Cx, Data, Dev, DevKind, Disk, Error, ExtentMap, FileDev, Folder, Identity, Limits, Overlay,
-    Owner, Place, ReadAt, Result, Write,
-};
+use crate::journal::Found;
+use crate::lock::{Guard, Held, Survey};
+use crate::recover::{find, home_state, recover, way};
+use crate::{Change, Cx, Dev, DevKind, Error, ExtentMap, Identity, Limits, Owner, Place, ReadAt, Result};
 use ondisk::size::Human;
-use ondisk::text::Printable;
-use ondisk::{Len, Offset, Span, SpanSet};
+use ondisk::{Len, Offset, Span};
 use rustix::fd::BorrowedFd;
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the journal beside `NAME` is called: `NAME` and this.
 pub const JOURNAL_SUFFIX: &str = ".imgtool-journal";
-
-/// How to open an image.
-#[derive(Clone, Debug, Default)]
-pub struct OpenOptions {
-    /// To change it.
-    pub write: bool,
-    /// To finish or take back an interrupted change, which else refuses opening for writing.
-    pub recover: bool,
-    /// Although it is in use.
-    pub force: bool,
-    /// Where its journal lies; else beside it.
-    pub journal: Option<PathBuf>,
-}
 
 /// What goes along with a commit.
 #[derive(Clone, Debug, Default)]
@@ -93,52 +83,11 @@ pub struct Image {
 }
 
 impl Image {
-    /// Opens an image.
-    ///
-    /// # Errors
-    /// Where it is neither a regular file nor a block device, is in use or has a journal (for writing), or where the
-    /// system fails.
-    pub fn open(path: &Path, how: &OpenOptions) -> Result<Self> {
-        let at = |source| Error::File { op: "open", path: path.to_owned(), source };
-        let real = std::fs::canonicalize(path).map_err(at)?;
-        let (folder, name) = Folder::of(&real)?;
-        let write = how.write || how.recover;
-        let dev = FileDev::new(folder.open_image(&name, write, write && !how.force).map_err(lock::busy)?)?;
-        let locked = lock::lock_bytes_held(&dev);
-        let guard = if write {
-            lock::exclusive(&dev, how.force)?;
-            Some(Guard::new(&dev, how.force)?)
-        } else {
-            lock::shared(&dev, locked);
-            None
-        };
-        // Behind the locks: from here on others stay away, if they mind locks.
-        let named = Some(Named::new(path, dev.identity())?);
-        let owner = dev.owner();
-        let journal = match &how.journal {
-            Some(path) => Some(Place::owned(path, owner)?),
-            None if dev.kind() == DevKind::File => Some(beside(folder.owned(owner), &name, &real)),
-            None => None,
-        };
-        let image = Self { dev: Box::new(dev), journal, write, locked, named, owner, guard };
-        if how.write && !how.recover {
-            image.refuse_pending()?;
-        }
-        Ok(image)
-    }
-
     /// Puts an image together from its parts, writable.
     #[must_use]
     pub fn from_parts(dev: Box<dyn Dev>, journal: Place) -> Self {
         let (named, owner, guard) = (None, None, None);
         Self { dev, journal: Some(journal), write: true, locked: false, named, owner, guard }
-    }
-
-    fn refuse_pending(&self) -> Result<()> {
-        match &self.journal {
-            Some(place) if place.open()?.is_some() => Err(Error::Pending { journal: place.path.clone() }),
-            _ => Ok(()),
-        }
     }
 
     /// File or block device.
@@ -224,12 +173,25 @@ impl Image {
         }
         self.dev.may_reach(change.reach())?;
         let added = change.added();
-        if self.dev.free()?.is_some_and(|free| free < added) {
-            return Err(no_space("reserve", Span::new(change.old_len.end(), added).unwrap_or_default()));
-        }
+        self.refuse_full(added)?;
         let steps = steps(&*self.dev, change)?;
         self.refuse_crowded(journal, journal_len(&steps, change.old_len), added)?;
         Ok(steps)
+    }
+
+    /// Refuses where the file system of the image has less than `more` bytes free.
+    ///
+    /// # Errors
+    /// Where that is so.
+    pub fn refuse_full(&self, more: Len) -> Result<()> {
+        match self.dev.free()? {
+            Some(free) if free < more => {
+                let path = self.named.as_ref().map(|named| named.path().to_owned());
+                let need = format!("the image needs {} more", Human(more));
+                Err(Error::full(path.unwrap_or_default(), &need, free))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A journal as large as what it carries must fit where it lies, next to the image's own growth where that is the
@@ -241,14 +203,9 @@ impl Image {
         if room.free.get() >= all {
             return Ok(());
         }
-        let why = format!(
-            "No space left: the journal needs {} and the image {} more, {} are free",
-            Human(need),
-            Human(if shared { added } else { Len::ZERO }),
-            Human(room.free)
-        );
-        let source = std::io::Error::new(std::io::ErrorKind::StorageFull, why);
-        Err(Error::File { op: "reserve", path: place.path.clone(), source })
+        let image = Human(if shared { added } else { Len::ZERO });
+        let need = format!("the journal needs {} and the image {image} more", Human(need));
+        Err(Error::full(place.path.clone(), &need, room.free))
     }
 
     fn undo_place(&self, options: &CommitOptions) -> Result<Option<Place>> {
@@ -349,61 +306,6 @@ impl Image {
         self.named.as_ref().map_or(Ok(()), Named::refuse_changed)?;
         Ok((&mut *self.dev, place, held))
     }
-
-    /// The change that takes a finished change back, from the undo file that was kept.
-    ///
-    /// # Errors
-    /// Where the file is damaged, or the image is not as the change left it.
-    pub fn undo(&self, undo: &Place, limits: &Limits) -> Result<Change> {
-        let file = undo.open()?.ok_or_else(|| Error::File {
-            op: "open",
-            path: undo.path.clone(),
-            source: std::io::ErrorKind::NotFound.into(),
-        })?;
-        let Found::Whole(journal) = Journal::open(file, Role::Undo, limits)? else {
-            return Err(Error::Journal { what: "is not complete" });
-        };
-        self.check_undo(&journal)?;
-        let mut change =
-            Change { old_len: journal.head.old_len, new_len: journal.head.new_len, ..Change::default() };
-        let memory = limits.budget("the change that takes the change back");
-        for record in &journal.records {
-            let data = if record.what == What::HomeZero {
-                Data::Zero(record.span.len())
-            } else {
-                memory.take(record.span.len())?;
-                Data::Bytes(journal.bytes(record)?)
-            };
-            let into = if record.what == What::Tail { &mut change.fresh } else { &mut change.home };
-            into.push(Write { at: record.span.start(), data });
-        }
-        Ok(change)
-    }
-
-    fn check_undo(&self, journal: &Journal) -> Result<()> {
-        let what = "the image is not as the change left it";
-        if self.len() != journal.head.old_len {
-            return Err(Error::Foreign { what, spans: vec![] });
-        }
-        let mut foreign = SpanSet::new();
-        for record in journal.home() {
-            let now = load(&*self.dev, record.span)?;
-            for ((part, is), after) in sectors(record.span, &now).zip(journal.sums(record)?) {
-                if sum(is) != after {
-                    foreign.insert(part);
-                }
-            }
-        }
-        if foreign.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Foreign { what, spans: foreign.iter().collect() })
-        }
-    }
-}
-
-fn no_space(op: &'static str, span: Span) -> Error {
-    Error::Io { op, span, source: rustix::io::Errno::NOSPC.into() }
 }
 
 fn no_place() -> Error {
@@ -411,16 +313,6 @@ fn no_place() -> Error {
         what: "a block device has no place beside it for the journal".to_owned(),
         help: Some("name one on another disk with --journal PATH".to_owned()),
     }
-}
-
-/// The place of the journal beside the image.
-fn beside(folder: Folder, name: &OsStr, path: &Path) -> Place {
-    let with_suffix = |name: &OsStr| {
-        let mut name: OsString = name.to_owned();
-        name.push(JOURNAL_SUFFIX);
-        name
-    };
-    Place { store: Box::new(folder), name: with_suffix(name), path: with_suffix(path.as_os_str()).into() }
 }
 
 impl ReadAt for Image {
@@ -432,54 +324,5 @@ impl ReadAt for Image {
     }
     fn extents(&self, within: Span) -> Result<ExtentMap> {
         self.dev.extents(within)
-    }
-}
-
-/// An interrupted change that was found beside an image.
-#[derive(Debug)]
-pub struct Pending(Option<(Journal, Way)>);
-
-impl Pending {
-    /// How recovery would end.
-    #[must_use]
-    pub const fn outcome(&self) -> Outcome {
-        match self.0 {
-            Some((_, Way::Forward)) => Outcome::RolledForward,
-            _ => Outcome::RolledBack,
-        }
-    }
-
-    /// The command that was interrupted, where that is known.
-    #[must_use]
-    pub fn about(&self) -> Option<String> {
-        self.0.as_ref().map(|(journal, _)| Printable(&journal.head.about).to_string())
-    }
-
-    /// The image as it will be after recovery.
-    ///
-    /// # Errors
-    /// Where journal or image cannot be read, or the change does not fit into the memory allowed.
-    pub fn view<'i>(&'i self, image: &'i Image, limits: &Limits) -> Result<Overlay<'i>> {
-        let Some((journal, way)) = &self.0 else { return Ok(Overlay::new(&*image.dev, limits)) };
-        let mut view = Overlay::with_beside(&*image.dev, &*journal.dev, limits);
-        match way {
-            Way::Forward => {
-                for record in journal.home() {
-                    match record.what {
-                        What::HomeZero => view.zero(record.span)?,
-                        _ => view.show(record.span, record.bytes.start())?,
-                    }
-                }
-                view.resize(journal.head.new_len)?;
-            }
-            Way::Back => {
-                for record in journal.added() {
-                    let old = Span::whole(journal.head.old_len.min(image.len()));
-                    record.span.intersect(old).map_or(Ok(()), |span| view.zero(span))?;
-                }
-                view.resize(journal.head.old_len)?;
-            }
-        }
-        Ok(view)
     }
 }

@@ -1,13 +1,17 @@
 //! Opening images and the parents that they stand on.
 //!
 //! 1. The operator names an image; an image names nothing on this machine but a plain neighbour (threat model, G2): a
-//!    parent must lie in the child's own folder or below it, in a `--parent-dir`, or be given with `--parent`.
+//!    parent must lie in the child's own folder or below it, in a `--parent-dir`, or be given with `--parent`. Nothing
+//!    that is put there between looking and opening leads elsewhere: see [`Found`].
 //! 2. A container that was only recognised by its bytes is not followed to a parent: a guest could have written it.
 //! 3. The same holds for the files that hold parts of a disk (VMDK extents, the image of a Parallels bundle).
 //! 4. An interrupted change beside an image is looked through when reading, and refuses writing.
 
 pub mod age;
 mod chain;
+mod found;
+
+pub use found::Found;
 
 use crate::args::Change;
 use crate::cx::Session;
@@ -120,8 +124,9 @@ impl Session {
                 chain(path, format!("'{name}', which holds a part of it, is not in the image's folder"))
                     .with_help("name its folder with --parent-dir DIR")
             })?;
-            let image = Image::open(&found, &OpenOptions::default()).of(&found)?;
-            refuse_pending(&image, &found, self)?;
+            let path = found.path();
+            let image = found.open(&OpenOptions::default()).of(&path)?;
+            refuse_pending(&image, &path, self)?;
             read.extend(image.named());
             let part: Part = Arc::new(image);
             Ok(part)
@@ -169,6 +174,17 @@ impl Session {
         change: &Change,
         told: Option<Format>,
     ) -> Result<Opened<'p>, Failure> {
+        self.open_told(path, change, told, |how| Image::open(path, how))
+    }
+
+    /// As [`Session::open_alone`], in the way that `open` does it.
+    fn open_told<'p>(
+        &self,
+        path: &'p Path,
+        change: &Change,
+        told: Option<Format>,
+        open: impl FnOnce(&OpenOptions) -> disk::Result<Image>,
+    ) -> Result<Opened<'p>, Failure> {
         // A dry run opens as the change would: it is refused where the change would be.
         let how = OpenOptions {
             write: true,
@@ -176,7 +192,7 @@ impl Session {
             journal: change.journal.clone(),
             ..OpenOptions::default()
         };
-        let image = Image::open(path, &how).of(path)?;
+        let image = open(&how).of(path)?;
         let format = probe::for_writing(&image, name_of(path), told).of(path)?;
         Ok(Opened::new(path, image, format))
     }
@@ -209,11 +225,12 @@ impl Session {
             if seen.len() > self.limits.chain_depth {
                 return Err(chain(child.path, format!("has more than {} parents", self.limits.chain_depth)));
             }
-            let path = match told.next() {
-                Some(path) => path.clone(),
+            let found = match told.next() {
+                Some(path) => Found::Told(path.clone()),
                 None => self.find_parent(child.path, &folder, &reference)?,
             };
-            let image = Image::open(&path, &OpenOptions::default()).of(&path)?;
+            let path = found.path();
+            let image = found.open(&OpenOptions::default()).of(&path)?;
             refuse_pending(&image, &path, self)?;
             note_seen(&mut seen, image.identity(), child.path, &path)?;
             let format = match reference.format {
@@ -249,7 +266,7 @@ impl Session {
     }
 
     /// The file that a reference means.
-    fn find_parent(&self, child: &Path, folder: &Path, reference: &ParentRef) -> Result<PathBuf, Failure> {
+    fn find_parent(&self, child: &Path, folder: &Path, reference: &ParentRef) -> Result<Found, Failure> {
         let found = reference.names.iter().find_map(|name| self.find(folder, name));
         found.ok_or_else(|| {
             chain(child, format!("its parent {reference} is not in the image's folder"))
@@ -258,9 +275,9 @@ impl Session {
     }
 
     /// The file that a name in an image means.
-    fn find(&self, folder: &Path, name: &str) -> Option<PathBuf> {
-        let elsewhere = || self.globals.parent_dir.iter().find_map(|dir| neighbour(dir, base_name(name)));
-        neighbour(folder, name).or_else(elsewhere)
+    fn find(&self, folder: &Path, name: &str) -> Option<Found> {
+        let elsewhere = || self.globals.parent_dir.iter().find_map(|dir| Found::in_folder(dir, name));
+        Found::beneath(folder, name).or_else(elsewhere)
     }
 }
 
@@ -364,27 +381,6 @@ impl<'p> Opened<'p> {
         let disk = self.source(file).open(file, &session.cx()).of(self.path)?;
         look(&disk)
     }
-}
-
-/// The path of `name` in `folder`, where it is a plain relative name of something that really lies below.
-fn neighbour(folder: &Path, name: &str) -> Option<PathBuf> {
-    let relative = match Path::new(name).strip_prefix(folder) {
-        Ok(inside) => inside.to_owned(),
-        Err(_) => PathBuf::from(name),
-    };
-    let plain = relative
-        .components()
-        .all(|part| matches!(part, std::path::Component::Normal(_) | std::path::Component::CurDir));
-    if !plain || name.contains("://") {
-        return None;
-    }
-    let root = std::fs::canonicalize(folder).ok()?;
-    let found = std::fs::canonicalize(root.join(relative)).ok()?;
-    (found.starts_with(&root) && found.is_file()).then_some(found)
-}
-
-fn base_name(name: &str) -> &str {
-    name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
 
 /// The file name, where it is text.

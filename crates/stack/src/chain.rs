@@ -52,6 +52,8 @@ pub struct Batch {
     pub next: Option<Offset>,
     /// Bytes of the disk that were carried.
     pub carried: Len,
+    /// Whether later parts can be staged beforehand as well: that reads tables, and next to no data.
+    pub foreseeable: bool,
 }
 
 /// How a part of the work is staged.
@@ -114,7 +116,8 @@ pub fn carry(target: &Source<'_>, take: Take<'_>, then: Then<'_>, part: Part, cx
         Then::On(link) if next.is_none() => switch(&mut overlay, target, Some(link), cx)?,
         _ => {}
     }
-    Ok(Batch { change: overlay.into_change()?, next, carried })
+    let foreseeable = !matches!(take, Take::Missing(_));
+    Ok(Batch { change: overlay.into_change()?, next, carried, foreseeable })
 }
 
 /// What changes of an image pour from that take what it does not store: its parent, or nothing.

@@ -21,6 +21,15 @@ use container::{Container, Severity};
 use disk::{Change, Cx, Disk, Overlay, ReadAt};
 use ondisk::{Class, Classified};
 
+/// How much is mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The container, and what lies on the disk.
+    All,
+    /// The container alone: no byte of the disk changes, and who stands on the image reads what it did.
+    Container,
+}
+
 /// A repair that is staged and checked, ready to be committed.
 #[derive(Debug)]
 pub struct Repaired {
@@ -28,6 +37,8 @@ pub struct Repaired {
     pub change: Change,
     /// What happens, a sentence a step.
     pub steps: Vec<String>,
+    /// How many of the steps are about the container; they come first.
+    pub outside: usize,
     /// Why something that could be mended is left.
     pub notes: Vec<String>,
     /// What was wrong; `None` where the image could not even be opened.
@@ -40,7 +51,7 @@ pub struct Repaired {
 ///
 /// # Errors
 /// Where what is left of the image is not enough to read it, or the file cannot be read.
-pub fn stage(source: &Source<'_>, cx: &Cx<'_>) -> Result<Repaired> {
+pub fn stage(source: &Source<'_>, reach: Reach, cx: &Cx<'_>) -> Result<Repaired> {
     let before = match source.open(source.file, cx) {
         Ok(old) => Some(check::all(&old, cx)?),
         Err(error) if error.class() == Class::Corrupt => None,
@@ -49,10 +60,11 @@ pub fn stage(source: &Source<'_>, cx: &Cx<'_>) -> Result<Repaired> {
     let mut overlay = Overlay::new(source.file, &cx.limits);
     let says = container::repair::mend(&mut overlay, source.format, source.fixed_len, &cx.limits)?;
     let mut steps: Vec<String> = says.iter().map(|text| format!("container: {text}")).collect();
+    let outside = steps.len();
     let mut disk = source.open(&mut overlay, cx)?;
     require_same(source, &disk, cx)?;
     let mut notes = Vec::new();
-    if disk.check()?.count(Severity::Damage) == 0 {
+    if reach == Reach::All && disk.check()?.count(Severity::Damage) == 0 {
         for mend in [mend_table, mend_groups, mend_filesystems] {
             match mend(&mut disk, cx) {
                 Ok(more) => steps.extend(more),
@@ -67,7 +79,7 @@ pub fn stage(source: &Source<'_>, cx: &Cx<'_>) -> Result<Repaired> {
     }
     let after = check::all(&disk, cx)?;
     drop(disk);
-    Ok(Repaired { change: overlay.into_change()?, steps, notes, before, after })
+    Ok(Repaired { change: overlay.into_change()?, steps, outside, notes, before, after })
 }
 
 /// Refuses where the mended container has another map than the damaged one, as far as that one has any.

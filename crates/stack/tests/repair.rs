@@ -8,7 +8,7 @@
 
 use container::Format;
 use disk::{Cancel, Image, OpenOptions, Sparse};
-use stack::repair::{Repaired, stage};
+use stack::repair::{Reach, Repaired, stage};
 use stack::source::Source;
 use std::fs::{File, OpenOptions as Open};
 use std::os::unix::fs::FileExt;
@@ -36,7 +36,7 @@ fn sweep_one(image: &Path, format: Format) -> Repaired {
     let open = Image::open(image, &OpenOptions::default()).unwrap();
     let cancel = Cancel::new();
     let source = Source { file: &open, format, with: Default::default(), parent: None, fixed_len: false };
-    let repaired = stage(&source, &cx(&cancel)).unwrap();
+    let repaired = stage(&source, Reach::All, &cx(&cancel)).unwrap();
     assert!(repaired.after.is_clean(), "{:?}", repaired.after);
     let base = Sparse::load(&open).unwrap();
     let knobs = Knobs { pairs: 40, random: 40, mixes: 80, nested_every: 50, faults: false, ..Knobs::quick() };

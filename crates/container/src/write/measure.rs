@@ -1,9 +1,16 @@
 //! How large the file of a new image would be.
 
-use super::Layer;
 use super::walk::Walk;
+use super::{Layer, Piece};
 use crate::{Create, Result, qcow2, vhd};
+use disk::{Cx, Total};
 use ondisk::Len;
+use ondisk::num::to_u64;
+
+/// So much is read at once where zeros are looked for.
+const PIECE: Len = Len::mib(1);
+/// Every format leaves zeros out in units of this length at most.
+const GRANULE: Len = Len::kib(4);
 
 /// Lengths of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,37 @@ pub fn measure(layer: Option<Layer<'_>>, create: &Create) -> Result<Measure> {
             Measure { required, fully_allocated: whole }
         }
     })
+}
+
+/// The bytes that images of all of `layers` certainly store, where these are more than `free`; compressed ones may be
+/// smaller. What the maps say is the most: zeros in data are left out, which only reading shows. So disks whose maps
+/// promise too much are read, until more than `free` has been found.
+///
+/// # Errors
+/// Where a source cannot be read, or the operator interrupts.
+pub fn shortage(layers: &[Layer<'_>], free: Len, cx: &Cx<'_>) -> Result<Option<Len>> {
+    let mapped = layers.iter().try_fold(0_u64, |sum, layer| -> Result<u64> {
+        Ok(sum.saturating_add(units(*layer, GRANULE)?.saturating_mul(GRANULE.get())))
+    })?;
+    if mapped <= free.get() {
+        return Ok(None);
+    }
+    let task = cx.progress.task("look for zeros", Total::Bytes(Len::new(mapped)));
+    let (mut piece, mut stored) = (Piece::new(PIECE, &cx.limits)?, 0_u64);
+    for layer in layers {
+        let mut walk = Walk::new(*layer, GRANULE);
+        while let Some((span, parts)) = walk.next_piece(PIECE)? {
+            cx.cancel.check()?;
+            let there = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.span.len().get()));
+            piece.fill(&layer.disk, span, parts, GRANULE)?;
+            stored = piece.runs().iter().fold(stored, |sum, run| sum.saturating_add(to_u64(run.len())));
+            if stored > free.get() {
+                return Ok(Some(Len::new(mapped)));
+            }
+            task.advance(there);
+        }
+    }
+    Ok(None)
 }
 
 /// How many units of that length hold something.

@@ -21,7 +21,7 @@ mod stream;
 mod walk;
 
 pub use layer::Layer;
-pub use measure::{Measure, measure};
+pub use measure::{Measure, measure, shortage};
 pub(crate) use piece::{Part, Piece};
 pub use stream::{from_stream, through, to_stream};
 

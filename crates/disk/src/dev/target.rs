@@ -61,7 +61,8 @@ impl Target {
     /// # Errors
     /// Where it is none, is in use, or the system refuses.
     pub fn device(path: &Path) -> Result<Self> {
-        let (folder, name) = Folder::of(path)?;
+        let at = |source| Error::File { op: "open", path: path.to_owned(), source };
+        let (folder, name) = Folder::of(&std::fs::canonicalize(path).map_err(at)?)?;
         let file = folder.open_image(&name, true, true).map_err(lock::busy)?;
         let dev = FileDev::new(file)?;
         if dev.kind() != DevKind::Block {

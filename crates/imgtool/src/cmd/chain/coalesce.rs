@@ -28,7 +28,8 @@ pub(super) fn run(args: &Coalesce, session: &Session, out: &mut Output) -> Resul
     let alone = args.remove.then_some(&args.change);
     let (mut child, wanted) = session.open_member(&args.image, session.globals.format, alone)?;
     let wanted = wanted.ok_or_else(|| refused(&args.image, "has no parent that it could be merged into"))?;
-    let path = session.parent_of(&args.image, &wanted, 0)?;
+    let found = session.parent_of(&args.image, &wanted, 0)?;
+    let path = found.path();
     let cycle = || {
         let why = format!("{}: its chain of parents comes back to it", show(&args.image));
         Failure::new(Exit::Corrupt, "corrupt", why)
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Coalesce, session: &Session, out: &mut Output) -> Resul
     if same_file(&path, &args.image) {
         return Err(cycle());
     }
-    let mut parent = session.open_parent_writing(&path, wanted.format, &args.change)?;
+    let mut parent = session.open_parent_writing(&found, &path, wanted.format, &args.change)?;
     if parent.chain.iter().any(|one| same_file(one, &args.image)) {
         return Err(cycle());
     }

@@ -4,7 +4,7 @@ use super::Who;
 use crate::args::ChainList;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
-use crate::open::{age, timestamp};
+use crate::open::{Found, age, timestamp};
 use crate::output::Output;
 use crate::render::Table;
 use crate::sandbox::Needs;
@@ -55,14 +55,15 @@ pub(super) fn run(args: &ChainList, session: &Session, out: &mut Output) -> Resu
 
 fn walk(args: &ChainList, session: &Session, members: &mut Vec<Member>) -> Result<(), Failure> {
     let mut seen: Vec<Identity> = Vec::new();
-    let mut next = Some((args.image.clone(), session.globals.format));
+    let mut next = Some((Found::Told(args.image.clone()), session.globals.format));
     let mut above: Option<Image> = None;
-    while let Some((path, told)) = next {
+    while let Some((found, told)) = next {
+        let path = found.path();
         if members.len() > session.limits.chain_depth {
             let why = format!("has more than {} parents", session.limits.chain_depth);
             return Err(super::refused(&args.image, why));
         }
-        let (opened, wanted) = session.open_member(&path, told, None)?;
+        let (opened, wanted) = session.open_found(&found, &path, told, None)?;
         if seen.contains(&opened.image.identity()) {
             let why = format!("{}: its chain of parents comes back to {}", show(&args.image), show(&path));
             return Err(Failure::new(Exit::Corrupt, "corrupt", why));

@@ -64,7 +64,8 @@ impl Carried {
     }
 }
 
-/// Stages and commits batch after batch.
+/// Stages and commits batch after batch. What several of them need together is foreseen before the first is committed,
+/// where staging reads no data.
 fn carry(
     target: &mut Opened<'_>,
     beside: &dyn ReadAt,
@@ -75,21 +76,46 @@ fn carry(
     // Of what is taken back in one piece there is one piece, and that happens in memory.
     let memory = session.change_cx().limits.memory;
     let room = if how.undo.is_some() { Len::new(memory.get() / 4) } else { BATCH };
-    let mut carried = Carried::default();
-    let mut next = Some(Offset::ZERO);
-    while let Some(from) = next {
-        let batch = stage(target, Part { from, room, check: how.check })?;
-        if batch.next.is_some() && how.undo.is_some() {
-            let why = format!("more than {} change, which one undo file cannot take back", Human(room));
-            return Err(Failure::new(Exit::Refused, "refused", format!("{}: {why}", show(target.path)))
-                .with_help("leave --undo away, and copy the image first where it must be kept"));
+    let part = |from| Part { from, room, check: how.check };
+    let (mut carried, mut growth) = (Carried::default(), Growth::default());
+    let mut batch = stage(target, part(Offset::ZERO))?;
+    if batch.next.is_some() && how.undo.is_some() {
+        let why = format!("more than {} change, which one undo file cannot take back", Human(room));
+        return Err(Failure::new(Exit::Refused, "refused", format!("{}: {why}", show(target.path)))
+            .with_help("leave --undo away, and copy the image first where it must be kept"));
+    }
+    if !session.globals.dry_run && batch.foreseeable {
+        let mut all = Growth::default();
+        all.add(&batch, target)?;
+        let mut next = batch.next;
+        while let Some(from) = next {
+            let ahead = stage(target, Part { check: false, ..part(from) })?;
+            all.add(&ahead, target)?;
+            next = ahead.next;
         }
+    }
+    loop {
         pour(&mut target.image, target.path, &batch.change, Some(beside), how, session)?;
         carried.bytes = Len::new(carried.bytes.get().saturating_add(batch.carried.get()));
         carried.note(&batch.change);
-        next = batch.next;
+        if session.globals.dry_run {
+            growth.add(&batch, target)?;
+        }
+        let Some(from) = batch.next else { return Ok(carried) };
+        batch = stage(target, part(from))?;
     }
-    Ok(carried)
+}
+
+/// What batches that are staged one after the other, and not committed, make a file longer by.
+#[derive(Default)]
+struct Growth(Len);
+
+impl Growth {
+    /// Adds a batch; refuses where all of them do not fit.
+    fn add(&mut self, batch: &Batch, target: &Opened<'_>) -> Result<(), Failure> {
+        self.0 = Len::new(self.0.get().saturating_add(batch.change.added().get()));
+        target.image.refuse_full(self.0).of(target.path)
+    }
 }
 
 /// What one has to know of an image to link to it.

@@ -30,11 +30,17 @@ pub(super) fn run(
     let made = opened.with_disk(session, out, |top| {
         let mut made: Vec<Made> = Vec::new();
         let mut below: Option<(Spec, &Path, u64)> = None;
-        let parents = opened.parents.iter().map(|parent| -> &dyn Mapped { &*parent.disk });
         let top: &dyn Mapped = top;
-        for (disk, path) in parents.chain([top]).zip(&names) {
-            let layer = if below.is_some() { Layer::own(disk) } else { Layer::flat(disk) };
-            let len = make::whole_sectors(disk.len(), out)?;
+        let disks = opened.parents.iter().map(|parent| -> &dyn Mapped { &*parent.disk }).chain([top]);
+        let layers: Vec<Layer<'_>> = disks
+            .enumerate()
+            .map(|(height, disk)| if height == 0 { Layer::flat(disk) } else { Layer::own(disk) })
+            .collect();
+        if args.compress.is_none() {
+            super::space::refuse_full(&args.dst, &layers, false, session)?;
+        }
+        for (&layer, path) in layers.iter().zip(&names) {
+            let len = make::whole_sectors(layer.len(), out)?;
             let stands = below
                 .as_ref()
                 .map_or(Ok(Stands::Alone), |(spec, path, timestamp)| stands(spec, path, *timestamp))?;

@@ -7,6 +7,7 @@
 mod chain;
 mod device;
 mod in_place;
+mod space;
 mod stdio;
 
 pub(super) use stdio::{Patient, pour};
@@ -112,7 +113,9 @@ pub(super) fn fill(
     let len = layer.len();
     // What the format cannot hold is refused before anything is made.
     write::measure(None, spec).of(&path)?;
+    let fits = || if packed { Ok(()) } else { space::refuse_full(&path, &[layer], share.is_some(), session) };
     if session.globals.dry_run {
+        fits()?;
         let file_len = write::measure(Some(layer), spec).of(&path)?.required;
         return Ok(Made { draft: None, path, len, file_len });
     }
@@ -124,7 +127,7 @@ pub(super) fn fill(
     let shared = share.map_or(Ok(None), |source| write::share(source, spec, &draft)).of(&path)?;
     let file_len = match shared {
         Some(len) => len,
-        None => write::write(layer, spec, packed, &draft, &session.cx()).of(&path)?,
+        None => fits().and_then(|()| write::write(layer, spec, packed, &draft, &session.cx()).of(&path))?,
     };
     Ok(Made { draft: Some(draft), path, len, file_len })
 }
