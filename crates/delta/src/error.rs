@@ -1,5 +1,6 @@
 //! Errors of deltas.
 
+use crate::format::patch::BaseFacts;
 use ondisk::{Class, Classified, Len, Offset};
 
 /// What can go wrong with a patch.
@@ -46,6 +47,18 @@ pub enum Error {
         /// What the patch says.
         wanted: String,
     },
+    /// Two patches of which the second does not go on where the first ends.
+    #[error("the first patch makes a disk of {} bytes with digest {}, which is no base of the second", made.len, made.digest.to_hex())]
+    NotInARow {
+        /// What the first one makes.
+        made: BaseFacts,
+    },
+    /// Two patches that cannot become one within the limits of a patch.
+    #[error("the patches cannot become one: {what}")]
+    Entangled {
+        /// Which limit.
+        what: &'static str,
+    },
     /// A size beyond what a patch can express.
     #[error("{what} of {len} bytes is larger than the limit of {limit}")]
     TooLarge {
@@ -72,10 +85,11 @@ impl Classified for Error {
         match self {
             Self::Disk(error) => error.class(),
             Self::Version { .. } => Class::Unsupported,
-            Self::TooLarge { .. } => Class::Refused,
+            Self::TooLarge { .. } | Self::Entangled { .. } => Class::Refused,
             Self::NoPatch { .. }
             | Self::Damaged { .. }
             | Self::WrongResult { .. }
+            | Self::NotInARow { .. }
             | Self::WrongBase { .. } => Class::Corrupt,
         }
     }
@@ -86,6 +100,13 @@ impl Classified for Error {
             Self::WrongBase { .. } => {
                 Some("give the images that the patch was made from, unchanged, with --base".to_owned())
             }
+            Self::NotInARow { .. } => {
+                Some("give the patches in the order in which they are applied".to_owned())
+            }
+            Self::Entangled { .. } => Some(
+                "apply one after the other, and have a patch made from the first base to the last target"
+                    .to_owned(),
+            ),
             Self::Version { .. } => Some("a later imgtool reads it".to_owned()),
             Self::Damaged { .. } | Self::WrongResult { .. } => {
                 Some("fetch the patch again, or have it made again".to_owned())

@@ -3,6 +3,7 @@
 //! ```text
 //! format    the patch as a file: layout, digest, op, frame, section         docs/delta-format.md
 //! create    index of the bases ─► match ─► again ─► pack ─► write           a disk and its bases in, a patch out
+//! compose   two patches, one after the other ─► one                         a patch out, no disk needed
 //! patched   a patch and its bases as a disk                                 a disk out
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! 4. A patch is hostile: each number is compared with what there is before it is used, and nothing that was decoded
 //!    is handed out before its digest was.
 
+mod compose;
 mod create;
 mod digest;
 mod error;
@@ -20,6 +22,7 @@ mod format;
 mod hostile;
 mod patched;
 
+pub use compose::compose;
 pub use create::{Options, Stats, create};
 pub use digest::{Digest, Leaves, WINDOW, survey};
 pub use error::{Error, Result};

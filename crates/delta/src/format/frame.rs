@@ -19,7 +19,12 @@ pub const DICTIONARY: Len = Len::mib(4);
 /// Spans of a dictionary that is written, at most.
 pub const SPANS: usize = 4096;
 /// Parts of a dictionary, at most: composing patches divides them.
-const PARTS: u64 = 1 << 18;
+pub const PARTS: u64 = 1 << 18;
+/// Bytes of the list of these parts, at most.
+const LIST: u64 = 8 << 20;
+/// A list of so many bytes is compressed, and how well.
+const LONG: usize = 256;
+const LIST_LEVEL: i32 = 9;
 /// A window that reaches over a dictionary and a frame.
 const WINDOW_LOG: u32 = 23;
 /// Tables that remember all places of a dictionary: those of low levels are made for less.
@@ -95,8 +100,24 @@ fn dictionary<B: ReadAt>(
     Ok(bytes)
 }
 
-/// The dictionary of a record, as it is stored.
-fn put_dictionary(parts: &[Part], record: &mut Vec<u8>) {
+/// The beginning of a record: its codec, and its dictionary.
+fn head(codec: u8, parts: &[Part]) -> Vec<u8> {
+    let list = list(parts);
+    let packed = if list.len() < LONG { None } else { zstd::bulk::compress(&list, LIST_LEVEL).ok() };
+    let Some(packed) = packed.filter(|packed| packed.len() < list.len()) else {
+        return [&[codec], list.as_slice()].concat();
+    };
+    let mut record = vec![codec | codec::PACKED_LIST];
+    varint::put(&mut record, to_u64(list.len()));
+    varint::put(&mut record, to_u64(packed.len()));
+    record.extend(packed);
+    record
+}
+
+/// The parts of a dictionary, as they are stored.
+fn list(parts: &[Part]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let record = &mut bytes;
     varint::put(record, to_u64(parts.len()));
     let mut expected = 0_u64;
     for part in parts {
@@ -112,6 +133,7 @@ fn put_dictionary(parts: &[Part], record: &mut Vec<u8>) {
         }
         varint::put(record, part.len().get());
     }
+    bytes
 }
 
 /// The record of a frame.
@@ -125,19 +147,12 @@ pub fn pack<B: ReadAt>(
     let parts: Vec<Part> = spans.iter().copied().map(Part::Base).collect();
     let dictionary = dictionary(&parts, bases, &|_, _| Ok(()), limits)?;
     let packed = compress(literals, &dictionary, level)?;
-    let mut record = Vec::new();
     // What does not come back as it was is not relied on: a base may be gone by the time it is needed.
     let fits = packed.len() < literals.len();
     if !fits || decompress(&packed, &dictionary, literals.len()).is_none_or(|bytes| bytes != literals) {
-        record.push(codec::STORED);
-        varint::put(&mut record, 0);
-        record.extend(literals);
-        return Ok(record);
+        return Ok([head(codec::STORED, &[]).as_slice(), literals].concat());
     }
-    record.push(codec::ZSTD);
-    put_dictionary(&parts, &mut record);
-    record.extend(packed);
-    Ok(record)
+    Ok([head(codec::ZSTD, &parts), packed].concat())
 }
 
 fn compress(literals: &[u8], dictionary: &[u8], level: i32) -> Result<Vec<u8>> {
@@ -206,6 +221,17 @@ fn take_dictionary(
     Ok(parts)
 }
 
+/// Takes a list that was compressed from the front of a record behind its codec.
+fn take_list(record: &mut &[u8]) -> std::result::Result<Vec<u8>, &'static str> {
+    let cut = "ends within its dictionary";
+    let len = varint::take(record).filter(|len| *len <= LIST).ok_or("has a dictionary of too many parts")?;
+    let stored = to_usize(varint::take(record).ok_or(cut)?);
+    let (packed, rest) = record.split_at_checked(stored).ok_or(cut)?;
+    *record = rest;
+    let list = zstd::bulk::decompress(packed, to_usize(len)).ok();
+    list.filter(|list| to_u64(list.len()) == len).ok_or("has a dictionary that cannot be decompressed")
+}
+
 /// A record, taken apart.
 pub struct Record<'a> {
     codec: u8,
@@ -222,8 +248,23 @@ impl<'a> Record<'a> {
     pub fn parse(record: &'a [u8], at: Offset, own: Offset, bases: &[Len]) -> Result<Self> {
         let damaged = |why: &str| Error::damaged("the frame", at, why);
         let (codec, mut packed) = record.split_first().ok_or_else(|| damaged("is empty"))?;
-        let dictionary = take_dictionary(&mut packed, bases, own).map_err(damaged)?;
-        Ok(Self { codec: *codec, dictionary, packed, at })
+        let dictionary = if codec & codec::PACKED_LIST == 0 {
+            take_dictionary(&mut packed, bases, own).map_err(damaged)?
+        } else {
+            let list = take_list(&mut packed).map_err(damaged)?;
+            let mut rest = list.as_slice();
+            let parts = take_dictionary(&mut rest, bases, own).map_err(damaged)?;
+            if !rest.is_empty() {
+                return Err(damaged("has a dictionary that goes on behind its last part"));
+            }
+            parts
+        };
+        Ok(Self { codec: codec & !codec::PACKED_LIST, dictionary, packed, at })
+    }
+
+    /// The same bytes with another way to say the same dictionary.
+    pub fn with(&self, dictionary: &[Part]) -> Vec<u8> {
+        [head(self.codec, dictionary).as_slice(), self.packed].concat()
     }
 
     /// Its `len` literal bytes.

@@ -25,6 +25,8 @@ pub mod codec {
     pub const STORED: u8 = 0;
     /// One zstd frame.
     pub const ZSTD: u8 = 1;
+    /// Beside one of these: the list of the dictionary's parts is a zstd frame, too.
+    pub const PACKED_LIST: u8 = 0x80;
 }
 
 /// At byte 0. The bases follow.

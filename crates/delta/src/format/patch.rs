@@ -15,7 +15,7 @@ use std::mem::size_of;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Bases of a patch, at most.
-const BASES: u64 = 64;
+pub const BASES: u64 = 64;
 
 /// A base as a patch knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +202,11 @@ impl<D: ReadAt> Patch<D> {
     pub(crate) fn frame_of(&self, at: u64) -> Option<usize> {
         let behind = self.frames.partition_point(|frame| frame.literals.start().get() <= at);
         behind.checked_sub(1)
+    }
+
+    /// How many frames there are.
+    pub(crate) const fn frames(&self) -> usize {
+        self.frames.len()
     }
 
     /// What the trailer says about a frame.

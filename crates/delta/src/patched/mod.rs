@@ -214,7 +214,7 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
 }
 
 /// The parts of a span that lie in one window each.
-fn pieces(span: Span) -> impl Iterator<Item = Span> {
+pub fn pieces(span: Span) -> impl Iterator<Item = Span> {
     let first = number_of(span);
     let last = span.end().get().div_ceil(WINDOW.get());
     let whole = move |index: u64| {

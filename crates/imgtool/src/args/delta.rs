@@ -17,6 +17,8 @@ pub enum Delta {
     Info(DeltaInfo),
     /// Tell whether a patch is whole, and whether the bases are those that it needs
     Verify(DeltaVerify),
+    /// Make one patch of two that are applied one after the other
+    Compose(DeltaCompose),
 }
 
 /// The images that a patch stands on.
@@ -87,6 +89,20 @@ pub struct DeltaVerify {
     /// The patch
     #[arg(value_hint = ValueHint::FilePath)]
     pub patch: PathBuf,
+}
+
+/// `delta compose P1 P2 -o P`
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeltaCompose {
+    /// The patch that is applied first
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub first: PathBuf,
+    /// The patch that goes on from what the first one makes
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub second: PathBuf,
+    /// The patch to be made; - is standard output
+    #[arg(short, long, value_name = "PATCH", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
 }
 
 fn range(text: &str) -> Result<Span, String> {

@@ -1,5 +1,6 @@
 //! `delta create --base BASE TARGET -o PATCH`.
 
+use super::sink::{Target, WRITE};
 use super::{is_stdio, on_threads, open, refuse_changed, refuse_over, with_disks};
 use crate::args::DeltaCreate;
 use crate::cmd::sparsify::free_of;
@@ -11,15 +12,11 @@ use crate::sandbox::{Needs, folder_of};
 use delta::{Options, Stats};
 use disk::{Draft, ReadAt};
 use ondisk::Len;
-use ondisk::num::to_u64;
 use ondisk::size::Human;
 use serde_json::json;
 use stack::sparsify::Hollow;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-
-/// Bytes that are written at once.
-const WRITE: usize = 1 << 20;
 
 /// Runs it.
 pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
@@ -82,24 +79,6 @@ fn write(
     let options = Options { level: args.level, drop_free: args.drop_free };
     let mut to = BufWriter::with_capacity(WRITE, to);
     on_threads(session, || delta::create(bases, target, options, &mut to, &session.cx()))?.of(&args.target)
-}
-
-/// The file of a draft, written from its beginning on.
-struct Target<'a> {
-    draft: &'a Draft,
-    at: u64,
-}
-
-impl Write for Target<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.draft.write_at(ondisk::Offset::new(self.at), buf).map_err(io::Error::other)?;
-        self.at = self.at.saturating_add(to_u64(buf.len()));
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.draft.set_len(Len::new(self.at)).map_err(io::Error::other)
-    }
 }
 
 fn tell(

@@ -4,8 +4,10 @@
 //! 2. What is made gets its name when it is whole. Of what was applied every byte has been compared with a digest.
 
 mod apply;
+mod compose;
 mod create;
 mod info;
+mod sink;
 mod verify;
 
 use crate::args::Delta;
@@ -30,6 +32,7 @@ pub fn run(command: &Delta, session: &Session, out: &mut Output) -> Result<Exit,
         Delta::Apply(args) => apply::run(args, session, out),
         Delta::Info(args) => info::run(args, session, out),
         Delta::Verify(args) => verify::run(args, session, out),
+        Delta::Compose(args) => compose::run(args, session, out),
     }
 }
 

@@ -1,0 +1,40 @@
+//! `delta compose P1 P2 -o P`.
+
+use super::sink::written;
+use super::{is_stdio, on_threads, refuse_over};
+use crate::args::DeltaCompose;
+use crate::cx::Session;
+use crate::exit::{Exit, Failure, Of, show};
+use crate::output::Output;
+use crate::sandbox::{Needs, folder_of};
+use delta::Patch;
+use disk::FileDev;
+use ondisk::size::Human;
+use serde_json::json;
+use std::path::Path;
+
+/// Runs it.
+pub(super) fn run(args: &DeltaCompose, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let open = |path: &Path| FileDev::new(super::plain(path)?).of(path);
+    let (first, second) = (open(&args.first)?, open(&args.second)?);
+    let needs = Needs::nothing();
+    if is_stdio(&args.output) {
+        session.confine(&needs, out);
+    } else {
+        refuse_over(&args.output, &[&args.first, &args.second])?;
+        session.confine(&needs.writing(folder_of(&args.output)), out);
+    }
+    let first = Patch::open(first, &session.limits).of(&args.first)?;
+    let second = Patch::open(second, &session.limits).of(&args.second)?;
+    let len = written(&args.output, session, |to| {
+        on_threads(session, || delta::compose(&first, &second, to, &session.cx()))?.of(&args.second)
+    })?;
+    let written = !session.globals.dry_run;
+    if is_stdio(&args.output) && written {
+        return Ok(Exit::Done);
+    }
+    let would = if written { "" } else { "would be " };
+    out.report(format!("{}: {would}a patch of {} ({len} bytes)", show(&args.output), Human(len)));
+    out.document(&json!({ "changed": written, "dry-run": !written, "size": len.get() }))?;
+    Ok(Exit::Done)
+}
