@@ -14,12 +14,12 @@ use testkit::tool::{copy_sparse, run, said};
 use crate::kit::{IMGTOOL, code, imgtool, json};
 
 /// A guest's disk, and the same disk a while later.
-struct Pair {
-    dir: tempfile::TempDir,
+pub struct Pair {
+    pub dir: tempfile::TempDir,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let pair = Self { dir: tempfile::tempdir().unwrap() };
         let base = pair.path("base.raw");
         let file = File::create(&base).unwrap();
@@ -38,25 +38,25 @@ impl Pair {
         pair
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Runs `imgtool delta` in the folder.
-    fn delta(&self, want: i32, line: &str) -> String {
+    pub fn delta(&self, want: i32, line: &str) -> String {
         let mut command = Command::new(IMGTOOL);
         let out = command.current_dir(self.dir.path()).arg("delta").args(line.split(' ')).output().unwrap();
         assert_eq!(out.status.code(), Some(want), "delta {line}: {}", said(&out));
         said(&out)
     }
 
-    fn patch(&self) -> PathBuf {
+    pub fn patch(&self) -> PathBuf {
         self.delta(0, "create --base base.raw target.raw -o p");
         self.path("p")
     }
 }
 
-fn digest(image: &Path) -> Value {
+pub fn digest(image: &Path) -> Value {
     json(&["digest", image.to_str().unwrap(), "--json"])["digest"].clone()
 }
 

@@ -36,6 +36,7 @@ mod memory;
 mod moves;
 mod patches;
 mod read_only;
+mod receive;
 mod refused;
 mod repair;
 mod sparsify;

@@ -27,4 +27,4 @@ pub use create::{Options, Stats, create};
 pub use digest::{Digest, Leaves, WINDOW, survey};
 pub use error::{Error, Result};
 pub use format::patch::{BaseFacts, Facts, Patch};
-pub use patched::Patched;
+pub use patched::{Against, Patched};

@@ -9,7 +9,7 @@
 //!    is read before anything is written: its sources may lie anywhere in the old image.
 //! 4. What is poured comes from another disk, piece by piece, before the commit point: over bytes that the old state does
 //!    not refer to, or over *shadowed* ones, which everybody who is to see the image reads elsewhere. Those are lost when
-//!    the change is taken back.
+//!    the change is taken back. Where the disk beside is itself made of the old image, the journal carries what is poured.
 //! 5. All spans lie within the larger of the two lengths; writes are whole sectors of 512 bytes, except at an odd end.
 
 use crate::{Error, Result};
@@ -49,8 +49,19 @@ pub struct Pour {
     pub from: Span,
     /// Where to.
     pub to: Offset,
-    /// Whether nobody cares for what is there before, although the old state refers to it.
-    pub shadowed: bool,
+    /// Over what.
+    pub over: Over,
+}
+
+/// What a pour goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Bytes that the old state does not refer to.
+    Unused,
+    /// Bytes that the old state refers to, and nobody cares for.
+    Shadowed,
+    /// Bytes of the old state that the disk beside may itself be read from: they stay until all of it was read.
+    Read,
 }
 
 /// Everything that turns the old image into the new one.

@@ -440,7 +440,7 @@ fn prepare(
         job.dev.write_at(step.span.start(), &bytes)?;
         task.advance(step.span.len().get());
     }
-    pour::run(job, early().filter(|step| step.is_poured()), &*task, cx)?;
+    pour::run(job, early().filter(|step| step.is_poured()), change, &*task, cx)?;
     if early().next().is_some() {
         job.dev.flush()?;
         receipt.flushes = receipt.flushes.saturating_add(1);

@@ -25,7 +25,7 @@ mod recover;
 pub mod traits;
 pub mod view;
 
-pub use change::{Change, Data, Move, Pour, Write};
+pub use change::{Change, Data, Move, Over, Pour, Write};
 pub use coarse::Coarse;
 pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
 pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Named, Owner, Place, Room, Space, Store, Target};

@@ -9,7 +9,9 @@
 mod emit;
 
 use crate::traits::{bounded, within};
-use crate::{Budget, Change, Data, Disk, Error, ExtentKind, ExtentMap, Limits, PourInto, ReadAt, Result};
+use crate::{
+    Budget, Change, Data, Disk, Error, ExtentKind, ExtentMap, Limits, Over, PourInto, ReadAt, Result,
+};
 use ondisk::num::{round_down, round_up, to_u64, to_usize};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::BTreeMap;
@@ -39,8 +41,8 @@ enum Run {
 pub struct Overlay<'b> {
     base: &'b dyn ReadAt,
     beside: Option<&'b dyn ReadAt>,
-    /// Whether nobody cares for what is poured over.
-    shadowed: bool,
+    /// What is poured over.
+    over: Over,
     len: Len,
     pages: BTreeMap<u64, Page>,
     /// Start → (end, run); disjoint, ascending.
@@ -56,7 +58,7 @@ impl<'b> Overlay<'b> {
         Self {
             base,
             beside: None,
-            shadowed: false,
+            over: Over::Unused,
             len: base.len(),
             pages: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -74,7 +76,14 @@ impl<'b> Overlay<'b> {
     /// Promises that all bytes that are poured over are *shadowed*: whoever is to see the image reads them elsewhere.
     #[must_use]
     pub const fn over_shadowed(mut self) -> Self {
-        self.shadowed = true;
+        self.over = Over::Shadowed;
+        self
+    }
+
+    /// Says that what lies beside is itself made of the base: nothing of the base is written before all of it was read.
+    #[must_use]
+    pub const fn over_read(mut self) -> Self {
+        self.over = Over::Read;
         self
     }
 

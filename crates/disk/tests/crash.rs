@@ -9,7 +9,7 @@
     clippy::unwrap_used
 )]
 
-use disk::{Change, Data, Disk, Limits, Move, Overlay, Pour, Sparse, Write};
+use disk::{Change, Data, Disk, Limits, Move, Over, Overlay, Pour, Sparse, Write};
 use ondisk::{Len, Offset, Span};
 use testkit::sim::sample::{bytes, span, write};
 use testkit::sim::{Knobs, Report, Rng, after_return, sweep, sweep_poured};
@@ -143,16 +143,17 @@ fn an_undo_file_does_not_disturb() {
     }
 }
 
-/// A change that pours into a hole, behind the end, over bytes that nobody refers to, and over shadowed ones; and the
-/// disk that it pours from.
+/// A change that pours into a hole, behind the end, over bytes that nobody refers to, over shadowed ones, and over such
+/// as it may be made of; and the disk that it pours from.
 fn poured() -> (Sparse, Change, Sparse) {
-    let pour = |from, len, to, shadowed| Pour { from: span(from, len), to: Offset::new(to), shadowed };
+    let pour = |from, len, to, over| Pour { from: span(from, len), to: Offset::new(to), over };
     let pours = vec![
-        pour(0, 1024, 4 * KIB, true),
-        pour(2 * KIB, 1024, 6 * KIB, false),
-        pour(3 * KIB, 2 * KIB, 17 * KIB, false),
-        pour(8 * KIB, 4 * KIB, 62 * KIB, true),
-        pour(12 * KIB, 2 * KIB, 66 * KIB, false),
+        pour(0, 1024, 4 * KIB, Over::Shadowed),
+        pour(2 * KIB, 1024, 6 * KIB, Over::Unused),
+        pour(3 * KIB, 2 * KIB, 17 * KIB, Over::Unused),
+        pour(8 * KIB, 4 * KIB, 62 * KIB, Over::Shadowed),
+        pour(14 * KIB, 1024, 30 * KIB, Over::Read),
+        pour(12 * KIB, 2 * KIB, 66 * KIB, Over::Unused),
     ];
     let home = vec![write(4, 0, 512), write(5, 40 * KIB, 1024)];
     let change = Change { pours, home, fresh: vec![write(6, 70 * KIB, 512)], ..change(64 * KIB, 72 * KIB) };

@@ -11,8 +11,8 @@
 
 use disk::image::JOURNAL_SUFFIX;
 use disk::{
-    Cancel, Change, CommitOptions, Cx, Image, Limits, MemDisk, OpenOptions, Outcome, Place, Pour, ReadAt,
-    Sparse,
+    Cancel, Change, CommitOptions, Cx, Image, Limits, MemDisk, OpenOptions, Outcome, Over, Place, Pour,
+    ReadAt, Sparse,
 };
 use ondisk::{Class, Classified, Len, Offset, Span};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -215,7 +215,7 @@ fn poured_by_several_threads() {
         change.pours.push(Pour {
             from: Span::new(Offset::new(from as u64), Len::new(len as u64)).unwrap(),
             to: Offset::new(to as u64),
-            shadowed: to < 12 << 20,
+            over: if to < 12 << 20 { Over::Shadowed } else { Over::Unused },
         });
     }
     let cancel = Cancel::new();

@@ -188,7 +188,8 @@ pub fn refuse_snapshots<D: ReadAt>(image: &Container<D>) -> Result<()> {
     }
 }
 
-fn require_sound<D: ReadAt>(disk: &Container<D>) -> Result<()> {
+/// Refuses an image whose container is damaged.
+pub(crate) fn require_sound<D: ReadAt>(disk: &Container<D>) -> Result<()> {
     let findings = disk.check()?;
     let count = findings.count(Severity::Damage);
     match findings.iter().find(|finding| finding.severity == Severity::Damage) {

@@ -13,6 +13,9 @@ pub enum Error {
     /// The container.
     #[error(transparent)]
     Container(#[from] container::Error),
+    /// A patch.
+    #[error(transparent)]
+    Delta(#[from] delta::Error),
     /// The partition table.
     #[error(transparent)]
     Table(#[from] table::Error),
@@ -119,6 +122,7 @@ impl Classified for Error {
         match self {
             Self::Disk(inner) => inner.class(),
             Self::Container(inner) => inner.class(),
+            Self::Delta(inner) => inner.class(),
             Self::Table(inner) => inner.class(),
             Self::Lvm(inner) => inner.class(),
             Self::Ext { source, .. } => source.class(),
@@ -137,6 +141,7 @@ impl Classified for Error {
         match self {
             Self::Disk(inner) => inner.help(),
             Self::Container(inner) => inner.help(),
+            Self::Delta(inner) => inner.help(),
             Self::Table(inner) => inner.help(),
             Self::Lvm(inner) => inner.help(),
             Self::Ext { source, .. } => source.help(),

@@ -9,7 +9,7 @@
 
 use container::link::Link;
 use container::{Container, Format, Mapped};
-use disk::{Cancel, CommitOptions, Cx, Image as File, Limits, OpenOptions, ReadAt, Sparse};
+use disk::{Cancel, CommitOptions, Cx, Image as File, Limits, OpenOptions, Over, ReadAt, Sparse};
 use ondisk::guid::Uuid;
 use ondisk::{Len, Offset};
 use stack::chain::{Batch, Nothing, Part, Take, Then, carry, relink};
@@ -104,7 +104,7 @@ fn everybody_reads_the_same_in_every_state() {
         println!("{} states: {} before, {} after", report.tried(), report.before, report.after);
         report.assert_clean();
         assert!(report.before > 0 && report.after > 0);
-        assert!(batch.change.pours.iter().any(|pour| pour.shadowed) || batches > 0);
+        assert!(batch.change.pours.iter().any(|pour| pour.over == Over::Shadowed) || batches > 0);
         parent.pour(&batch.change, &view, &CommitOptions::default(), &cx(&cancel)).unwrap();
         next = batch.next;
         batches += 1;

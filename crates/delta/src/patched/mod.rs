@@ -5,10 +5,13 @@
 //! 2. A window is made as a whole and compared with its value before a byte of it is handed out.
 //! 3. Windows, frames and lists are kept for a while, and frames decoded, in as many as the memory allows.
 
+mod against;
 mod kept;
 mod make;
 mod prove;
 mod turns;
+
+pub use against::Against;
 
 use crate::digest::{self, Leaves, WINDOW, window};
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@
 use super::{How, Job, Source, Step, reads_zero, split};
 use crate::dev::{PAGE, Pages, PastCache};
 use crate::journal::RECORD_MAX;
-use crate::{Change, Cx, Dev, Error, Pour, ReadAt, Result, Task, crew};
+use crate::{Change, Cx, Dev, Error, Over, Pour, ReadAt, Result, Task, crew};
 use ondisk::num::{round_down, round_up, to_u64};
 use ondisk::{Len, Offset, Span};
 use std::sync::{Mutex, PoisonError};
@@ -22,8 +22,9 @@ pub(super) fn steps(dev: &dyn Dev, change: &Change, pour: Pour, steps: &mut Vec<
         for span in cut_evenly(half) {
             let ahead = span.start().since(pour.to).ok_or_else(bad)?;
             let source = Source::Beside(pour.from.start().checked_add(ahead).ok_or_else(bad)?);
-            let how = match inside {
-                true if pour.shadowed => How::Shadowed,
+            let how = match pour.over {
+                Over::Shadowed if inside => How::Shadowed,
+                Over::Read if inside => How::Home,
                 _ => How::fresh(!inside || reads_zero(dev, span)?),
             };
             steps.push(Step { span, how, source });
@@ -89,6 +90,7 @@ impl Part {
 pub(super) fn run<'s, 'c: 's>(
     job: &mut Job<'_>,
     steps: impl Iterator<Item = &'s Step<'c>>,
+    change: &Change,
     task: &dyn Task,
     cx: &Cx<'_>,
 ) -> Result<()> {
@@ -101,7 +103,9 @@ pub(super) fn run<'s, 'c: 's>(
             _ => parts.push(part),
         }
     }
-    let rest = past_cache(job, parts, task, cx)?;
+    // What goes past the cache is told to the open file, through which the disk beside may be read.
+    let read = change.pours.iter().any(|pour| pour.over == Over::Read);
+    let rest = if read { parts } else { past_cache(job, parts, task, cx)? };
     let dev = Mutex::new(&mut *job.dev);
     each(&rest, job.beside, cx, |part, bytes| {
         dev.lock().unwrap_or_else(PoisonError::into_inner).write_at(part.span.start(), bytes)?;

@@ -1,7 +1,7 @@
 //! What is staged, as a change.
 
 use super::{Overlay, Run, SECTOR, slice};
-use crate::{Change, Data, Move, Pour, ReadAt, Result, Write};
+use crate::{Change, Data, Move, Over, Pour, ReadAt, Result, Write};
 use ondisk::num::to_u64;
 use ondisk::{Len, Offset, Span, SpanSet};
 
@@ -119,15 +119,16 @@ impl Overlay<'_> {
         change.carried.extend(self.fresh.gaps(span).filter_map(copied));
     }
 
-    /// What is poured over fresh bytes is not over shadowed ones.
+    /// Fresh bytes are not shadowed ones.
     fn emit_pours(&self, span: Span, from: Offset, change: &mut Change) {
-        let poured = |part: Span, shadowed| {
+        let poured = |part: Span, over| {
             let ahead = part.start().since(span.start())?;
             let from = Span::new(from.checked_add(ahead)?, part.len())?;
-            Some(Pour { from, to: part.start(), shadowed })
+            Some(Pour { from, to: part.start(), over })
         };
-        change.pours.extend(self.fresh.intersect(span).filter_map(|part| poured(part, false)));
-        change.pours.extend(self.fresh.gaps(span).filter_map(|part| poured(part, self.shadowed)));
+        let fresh = if self.over == Over::Shadowed { Over::Unused } else { self.over };
+        change.pours.extend(self.fresh.intersect(span).filter_map(|part| poured(part, fresh)));
+        change.pours.extend(self.fresh.gaps(span).filter_map(|part| poured(part, self.over)));
     }
 
     fn emit(&self, span: Span, into: &mut Vec<Write>) -> Result<()> {

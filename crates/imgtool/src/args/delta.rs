@@ -1,6 +1,6 @@
 //! What the commands on differences take.
 
-use super::OutFormat;
+use super::{Change, OutFormat};
 use clap::{Subcommand, ValueHint};
 use ondisk::size::parse_bytes;
 use ondisk::{Len, Offset, Span};
@@ -62,14 +62,36 @@ pub struct DeltaApply {
     #[arg(value_hint = ValueHint::FilePath)]
     pub patch: PathBuf,
     /// The image to be made; - is standard output, raw
-    #[arg(short, long, value_name = "OUT", value_hint = ValueHint::FilePath)]
-    pub output: PathBuf,
+    #[arg(
+        short,
+        long,
+        value_name = "OUT",
+        value_hint = ValueHint::FilePath,
+        required_unless_present = "in_place"
+    )]
+    pub output: Option<PathBuf>,
     /// Its format: raw, vhd, vhd-fixed, qcow2 [default: by the name's ending, else raw]
     #[arg(short = 'O', long = "output-format", value_name = "FORMAT", hide_possible_values = true)]
     pub output_format: Option<OutFormat>,
     /// Make only this part of the disk
     #[arg(long, value_name = "START:LEN", value_parser = range)]
     pub range: Option<Span>,
+    /// Make a child of the patch's first base, which holds only what is not as there: qcow2, or over a VHD vhd
+    #[arg(long, conflicts_with_all = ["range", "in_place"])]
+    pub as_child: bool,
+    /// Make the first BASE itself the target, in the same file and format; repeated, it goes on
+    #[arg(long, conflicts_with_all = ["output", "output_format", "range"])]
+    pub in_place: bool,
+    /// What goes along with a change in place.
+    #[command(flatten)]
+    pub change: Change,
+}
+
+impl DeltaApply {
+    /// Whether options of a change are given, and nothing is changed.
+    pub(super) fn contradicts(&self) -> bool {
+        !self.in_place && self.change != Change::default()
+    }
 }
 
 /// `delta info PATCH`

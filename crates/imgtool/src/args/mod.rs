@@ -121,6 +121,9 @@ impl Args {
             Command::Sparsify(sparsify) if sparsify.contradicts() => Err(Failure::usage(
                 "a new image changes nothing: --check, --journal, --undo and --force go without OUT",
             )),
+            Command::Delta(Delta::Apply(apply)) if apply.contradicts() => Err(Failure::usage(
+                "only --in-place changes anything: --check, --journal, --undo and --force go with it",
+            )),
             Command::Create(create) if self.globals.format.is_some() && create.backing.is_none() => {
                 Err(Failure::usage("-f tells the format of BASE, and there is none")
                     .with_help("the format of the new image is told with -O"))

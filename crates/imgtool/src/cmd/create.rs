@@ -8,6 +8,7 @@ use super::make::{self, Stands};
 use crate::args::{Create, OutFormat};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
+use crate::open::Opened;
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use container::{Format, probe, qcow2, vhd};
@@ -33,7 +34,7 @@ pub fn run(args: &Create, session: &Session, out: &mut Output) -> Result<Exit, F
         return Err(make::no_parent(format));
     }
     let len = size(args, base.as_ref(), out)?;
-    let stands = stands(args, format, base.as_ref())?;
+    let stands = base.as_ref().map_or(Ok(Stands::Alone), |base| stands(&args.image, format, base))?;
     let spec = make::spec(format, len, (args.layout, None), stands, session)?;
     let plan = spec.plan().of(&args.image)?;
     let empty = MemDisk::from_bytes(&[]);
@@ -65,7 +66,7 @@ pub fn run(args: &Create, session: &Session, out: &mut Output) -> Result<Exit, F
 }
 
 /// The parent of the new image.
-struct Base {
+pub(super) struct Base {
     path: PathBuf,
     format: Format,
     len: Len,
@@ -76,8 +77,12 @@ struct Base {
 
 impl Base {
     fn open(path: &Path, session: &Session, out: &Output) -> Result<Self, Failure> {
-        let told = session.globals.format;
-        let opened = session.open_reading(path, told)?;
+        Self::of(&session.open_reading(path, session.globals.format)?, session, out)
+    }
+
+    /// An image that is open, as a parent.
+    pub(super) fn of(opened: &Opened<'_>, session: &Session, out: &Output) -> Result<Self, Failure> {
+        let (path, told) = (opened.path, session.globals.format);
         let format =
             probe::certain(&opened.image, path.file_name().and_then(OsStr::to_str), told).of(path)?;
         if format == Format::Xva {
@@ -115,9 +120,8 @@ fn size(args: &Create, base: Option<&Base>, out: &Output) -> Result<Len, Failure
 }
 
 /// How the new image names its parent.
-fn stands(args: &Create, format: OutFormat, base: Option<&Base>) -> Result<Stands, Failure> {
-    let Some(base) = base else { return Ok(Stands::Alone) };
-    let name = relative(&args.image, &base.path)?;
+pub(super) fn stands(image: &Path, format: OutFormat, base: &Base) -> Result<Stands, Failure> {
+    let name = relative(image, &base.path)?;
     if format != OutFormat::Vhd {
         return Ok(Stands::Qcow2(qcow2::Backing { name: make::plain(name), format: base.format }));
     }

@@ -3,7 +3,7 @@
 use super::{
     Fault, FaultKind, JOURNAL, Op, SimDev, Snapshot, UNDO, World, crash_states, cx, image, place, world_of,
 };
-use disk::{Cancel, Change, Dev, Error, Outcome, Pour, ReadAt, Receipt, Sparse};
+use disk::{Cancel, Change, Dev, Error, Outcome, Over, Pour, ReadAt, Receipt, Sparse};
 use ondisk::{Len, Offset, Span, SpanSet};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -180,7 +180,7 @@ fn run(base: &Sparse, work: Work<'_>, check: &mut dyn FnMut(&dyn ReadAt)) -> Rep
         before: base.clone(),
         after,
         work,
-        shadowed: change.pours.iter().filter(|pour| pour.shadowed).map(Pour::target).collect(),
+        shadowed: change.pours.iter().filter(|pour| pour.over == Over::Shadowed).map(Pour::target).collect(),
         check,
         report: Report { receipt, ..Report::default() },
         seen: HashSet::new(),

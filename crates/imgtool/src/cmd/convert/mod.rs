@@ -22,12 +22,12 @@ use crate::sandbox::{Needs, folder_of};
 use container::write::{self, Layer};
 use container::{Container, Create as Spec, Mapped};
 use disk::draft::refuse_existing;
-use disk::{Draft, ReadAt};
+use disk::{Draft, FileDev, ReadAt};
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::json;
 use std::fs::Metadata;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -140,6 +140,13 @@ impl Made {
         let Some(draft) = &self.draft else { return Ok(now) };
         draft.flush().of(&self.path)?;
         Ok(draft.modified().unwrap_or(now))
+    }
+
+    /// Its file as it is before it has its name; none where nothing is written.
+    pub(super) fn file(&self) -> Result<Option<FileDev>, Failure> {
+        let Some(draft) = &self.draft else { return Ok(None) };
+        let file = draft.as_fd().try_clone_to_owned().map_err(|error| Failure::io(&self.path, &error))?;
+        FileDev::new(file.into()).of(&self.path).map(Some)
     }
 
     /// Gives the file its name, and says so.

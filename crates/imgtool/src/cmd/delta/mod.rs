@@ -4,8 +4,10 @@
 //! 2. What is made gets its name when it is whole. Of what was applied every byte has been compared with a digest.
 
 mod apply;
+mod as_child;
 mod compose;
 mod create;
+mod in_place;
 mod info;
 mod sink;
 mod verify;
@@ -15,8 +17,8 @@ use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::open::Opened;
 use crate::output::Output;
-use delta::{Leaves, survey};
-use disk::{Cx, Draft, ReadAt};
+use delta::{Leaves, Patch, survey};
+use disk::{Cx, Draft, FileDev, ReadAt};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -94,6 +96,22 @@ fn plain(path: &Path) -> Result<File, Failure> {
     let file = File::open(path).map_err(|error| Failure::io(path, &error))?;
     let meta = file.metadata().map_err(|error| Failure::io(path, &error))?;
     if meta.is_file() { Ok(file) } else { Err(super::make::refused(path, "a patch is a file")) }
+}
+
+/// Opens the file of a patch; none where it comes from standard input.
+fn patch_file(path: &Path) -> Result<Option<File>, Failure> {
+    if is_stdio(path) { Ok(None) } else { plain(path).map(Some) }
+}
+
+/// Opens a patch; what comes from standard input is kept beside `near` until the end.
+fn open_patch(
+    file: Option<File>,
+    path: &Path,
+    near: &Path,
+    session: &Session,
+) -> Result<Patch<FileDev>, Failure> {
+    let file = file.map_or_else(|| spooled(near, session), Ok)?;
+    Patch::open(FileDev::new(file).of(path)?, &session.limits).of(path)
 }
 
 /// A file without a name, with all that comes from standard input.
