@@ -174,7 +174,8 @@ fn large_and_sparse() {
 /// The files that a command opens, as strace has them.
 fn opened(image: &Path, line: &str) -> String {
     let log = image.with_extension("strace");
-    let options = ["-f", "-e", "trace=open,openat,openat2,connect", "-o", text(&log)].map(str::to_owned);
+    let options = ["-f", "--seccomp-bpf", "-e", "trace=open,openat,openat2,connect", "-o", text(&log)];
+    let options = options.map(str::to_owned);
     output("strace", options.into_iter().chain([IMGTOOL.to_owned()]).chain(words(image, line)));
     fs::read_to_string(&log).unwrap()
 }

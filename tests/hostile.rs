@@ -50,7 +50,8 @@ fn with_backing(image: &Path, name: &[u8], format: &[u8]) {
 fn opened(image: &Path, line: &str) -> String {
     let log = image.with_extension("strace");
     let options =
-        ["-f", "-e", "trace=open,openat,openat2,connect", "-o", log.to_str().unwrap()].map(str::to_owned);
+        ["-f", "--seccomp-bpf", "-e", "trace=open,openat,openat2,connect", "-o", log.to_str().unwrap()]
+            .map(str::to_owned);
     output("strace", options.into_iter().chain([IMGTOOL.to_owned()]).chain(words(image, line)));
     let text = fs::read_to_string(&log).unwrap();
     fs::remove_file(log).unwrap();

@@ -7,7 +7,7 @@ use testkit::images::{Fill, flavor};
 use testkit::oracle::{assert_clean, assert_qemu_check, qemu_convert, qemu_same};
 use testkit::tool::{copy_sparse, output, run, said};
 
-use crate::crash::{CALLS, count, some, strace};
+use crate::crash::{CALLS, count, injected, some};
 use crate::disks::Scheme;
 use crate::kit::{beside, document, each, ends, on, seen};
 use crate::refused::{patch, refused};
@@ -146,8 +146,8 @@ fn killed_at_every_call() {
         let (_dir, image) = copy();
         for n in some(count(&image, line, calls), 6) {
             let (_dir, image) = copy();
-            let inject = format!("inject={calls}:signal=KILL:when={n}");
-            let out = strace(&image, line, &["-e", &inject]);
+            let inject = format!("{calls}, {n}");
+            let out = injected(&image, line, calls, &format!("signal=KILL:when={n}"));
             assert!(!out.status.success(), "{inject}: {}", said(&out));
             ends(0, &image, "recover @");
             let now = seen(&image);

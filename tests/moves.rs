@@ -13,7 +13,7 @@ use testkit::oracle::{
 };
 use testkit::tool::{output, run, said, tool};
 
-use crate::crash::Unmount;
+use crate::crash::{Unmount, injected};
 use crate::disks::{KINDS, contain, content, sfdisk};
 use crate::kit::{IMGTOOL, beside, document, each, ends, on, seen, words};
 use crate::memory::peak;
@@ -321,8 +321,9 @@ fn a_large_move_is_bounded_and_can_be_stopped() {
     for calls in [20, 120, 185] {
         for (signal, code) in [("INT", 130), ("KILL", 137)] {
             let inject = format!("inject=pwrite64:signal={signal}:when={calls}");
-            let options = ["-f", "-o", "/dev/null", "-e", &inject, "env", "--default-signal=INT", IMGTOOL];
-            let out = output("strace", options.map(str::to_owned).into_iter().chain(words(&raw, line)));
+            let trace = ["-f", "-e", "trace=pwrite64", "-o", "/dev/null", "-e", &inject];
+            let options = trace.into_iter().chain(["env", "--default-signal=INT", IMGTOOL]);
+            let out = output("strace", options.map(str::to_owned).chain(words(&raw, line)));
             if signal == "INT" {
                 assert_eq!(out.status.code(), Some(code), "{calls}: {}", said(&out));
             } else {
@@ -334,9 +335,7 @@ fn a_large_move_is_bounded_and_can_be_stopped() {
         }
     }
     // Behind the commit point there is only the way forward, also for who looks.
-    let options =
-        ["-f", "-o", "/dev/null", "-e", "inject=pwrite64:signal=KILL:when=280", IMGTOOL].map(str::to_owned);
-    assert!(!output("strace", options.into_iter().chain(words(&raw, line))).status.success());
+    assert!(!injected(&raw, line, "pwrite64", "signal=KILL:when=280").status.success());
     let shown = document(&raw, "info @ --memory 32M");
     assert_eq!(shown["virtual-size"], 274 << 20, "{shown}");
     let mut used = vec![peak(&raw, "recover @ --memory 32M", &[0])];

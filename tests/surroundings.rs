@@ -12,6 +12,7 @@ use testkit::images::{Fill, flavor, make};
 use testkit::oracle::{Mount, assert_clean, qemu_convert};
 use testkit::tool::{copy_sparse, interruptible, output, run, said, tool};
 
+use crate::crash::injected;
 use crate::disks::{KINDS, Scheme, contain};
 use crate::kit::{IMGTOOL, assert_told, beside, ends, on, seen, until_listening, words};
 
@@ -141,9 +142,7 @@ fn the_journal_is_whose_the_image_is() {
         let image = guest(dir.path());
         chown(&image, Some(12345), Some(23456)).unwrap();
         fs::set_permissions(&image, fs::Permissions::from_mode(mode)).unwrap();
-        let options = ["-f", "-o", "/dev/null", "-e", "inject=ftruncate:signal=KILL:when=1", IMGTOOL];
-        let killed =
-            output("strace", options.map(str::to_owned).into_iter().chain(words(&image, "grow @ +64M")));
+        let killed = injected(&image, "grow @ +64M", "ftruncate", "signal=KILL:when=1");
         assert!(!killed.status.success(), "{}", said(&killed));
         let journal = beside(&image).into_iter().find(|path| *path != image).unwrap();
         let theirs = journal.metadata().unwrap();

@@ -91,3 +91,37 @@ fn a_chain_that_cannot_be_flattened_where_it_lies() {
         assert!(fs::read(&child).unwrap() == before, "{line}");
     }
 }
+
+/// A dry run is refused where the conversion is.
+#[test]
+fn a_place_where_nothing_can_be_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = noisy(dir.path(), 1 << 20, &[(0, 5000)]);
+    let empty = dir.path().join("empty.ext4");
+    File::create(&empty).unwrap().set_len(4 << 20).unwrap();
+    run("mke2fs", ["-q", "-F", text(&empty)]);
+    let mount = Mount::new(&empty, "ro,loop");
+    let (there, busy) = (mount.path().join("new.qcow2"), dir.path().join("new.qcow2"));
+    let draft = disk::Draft::create(&busy).unwrap();
+    for command in ["convert", "sparsify", "create"] {
+        for dry in ["-y", "-n"] {
+            let out = |to: &Path| match command {
+                "create" => imgtool([command, text(to), "1M", dry]),
+                _ => imgtool([command, text(&source), text(to), dry]),
+            };
+            let told = out(&there);
+            assert!(
+                told.status.code() == Some(5) && said(&told).contains("Read-only"),
+                "{command} {}",
+                said(&told)
+            );
+            let told = out(&busy);
+            assert!(
+                told.status.code() == Some(3) && said(&told).contains("somebody makes it"),
+                "{}",
+                said(&told)
+            );
+        }
+    }
+    drop(draft);
+}

@@ -18,7 +18,7 @@ use testkit::oracle::{
 };
 use testkit::tool::{copy_sparse, run, said};
 
-use crate::crash::{CALLS, count, some, strace};
+use crate::crash::{CALLS, count, injected, some};
 use crate::disks::{KINDS, Scheme, contain, content};
 use crate::kit::{beside, document, each, ends, on, seen};
 use crate::refused::{patch, refused};
@@ -438,9 +438,9 @@ fn killed_at_every_call() {
             let (_dir, image) = copy();
             for n in some(count(&image, line, calls), 8) {
                 let (_dir, image) = copy();
-                let inject = format!("inject={calls}:signal=KILL:when={n}");
-                let out = strace(&image, line, &["-e", &inject]);
-                let what = format!("{} {inject}", image.display());
+                let kill = format!("signal=KILL:when={n}");
+                let out = injected(&image, line, calls, &kill);
+                let what = format!("{} {calls} {kill}", image.display());
                 assert!(!out.status.success(), "{what}: {}", said(&out));
                 if beside(&image).len() > 1 {
                     assert_eq!(on(&image, line).status.code(), Some(6), "{what}");

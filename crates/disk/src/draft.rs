@@ -57,6 +57,21 @@ impl Draft {
         Self::replace(path, Folder::create_private)
     }
 
+    /// Refuses what [`Draft::create`] and [`Draft::replacing`] would, as far as that shows without making anything. What
+    /// has the name itself is not looked at.
+    ///
+    /// # Errors
+    /// Where the folder may not be written to, there is a draft at which somebody works, or the system fails.
+    pub fn foresee(path: &Path) -> Result<()> {
+        let (folder, name) = Folder::of(path)?;
+        let draft = with_suffix(&name);
+        folder.refuse_read_only(&draft)?;
+        if folder.stat(&draft).is_some() && left::given_up(&folder, &draft).is_none() {
+            return Err(taken(&draft));
+        }
+        Ok(())
+    }
+
     fn replace(path: &Path, make: Make) -> Result<Self> {
         match rustix::fs::lstat(path) {
             Ok(stat) if !FileType::from_raw_mode(stat.st_mode).is_file() => refuse_existing(path)?,
@@ -67,8 +82,7 @@ impl Draft {
 
     fn begin(path: &Path, replaces: bool, make: Make) -> Result<Self> {
         let (folder, name) = Folder::of(path)?;
-        let mut draft = name.clone();
-        draft.push(DRAFT_SUFFIX);
+        let draft = with_suffix(&name);
         let file = match make(&folder, &draft) {
             Err(error) if is_there(&error) && left::remove(&folder, &draft)? => make(&folder, &draft),
             made => made,
@@ -144,6 +158,12 @@ pub fn refuse_existing(path: &Path) -> Result<()> {
         Err(errno) => Err(Error::File { op: "stat", path: path.to_owned(), source: errno.into() }),
         Ok(_) => Err(exists()),
     }
+}
+
+fn with_suffix(name: &OsStr) -> OsString {
+    let mut draft = name.to_owned();
+    draft.push(DRAFT_SUFFIX);
+    draft
 }
 
 fn is_there(error: &Error) -> bool {

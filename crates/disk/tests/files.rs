@@ -333,6 +333,7 @@ fn seesaw() -> [(Sparse, Change); 2] {
 #[ignore = "started by another test"]
 fn victim() {
     let Some(path) = std::env::var_os("VICTIM").map(PathBuf::from) else { return };
+    std::fs::write(path.with_extension("begun"), "").unwrap();
     let cancel = Cancel::new();
     let mut image = Image::open(&path, &OpenOptions { recover: true, ..OpenOptions::default() }).unwrap();
     image.recover(&cx(&cancel)).unwrap();
@@ -361,7 +362,12 @@ fn killed() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_micros(20_000 + rng.below(60_000)));
+        // How long a process takes to begin is nothing that a time could be chosen for.
+        while std::fs::remove_file(path.with_extension("begun")).is_err() {
+            assert!(victim.try_wait().unwrap().is_none(), "the victim ended by itself");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_micros(rng.below(60_000)));
         assert!(victim.try_wait().unwrap().is_none(), "the victim ended by itself");
         victim.kill().unwrap();
         victim.wait().unwrap();

@@ -16,6 +16,7 @@ mod accounts;
 mod around;
 mod cache;
 mod check;
+mod clear;
 mod compact;
 mod count;
 mod create;

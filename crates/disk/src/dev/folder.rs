@@ -95,6 +95,15 @@ impl Folder {
         fs::openat(&self.dir, name, flags, Mode::empty()).map(File::from).ok()
     }
 
+    /// Refuses where no file of that name could be made, because the folder may not be written to.
+    pub(crate) fn refuse_read_only(&self, name: &OsStr) -> Result<()> {
+        self.writable().map_err(|e| self.failed("create", name, e))
+    }
+
+    fn writable(&self) -> rustix::io::Result<()> {
+        fs::accessat(&self.dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+    }
+
     /// Opens what may be a file of ours that was left behind; it is not waited for, and no link is followed.
     pub(crate) fn open_left(&self, name: &OsStr) -> Option<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -168,8 +177,7 @@ impl Store for Folder {
     }
 
     fn may_create(&self) -> Result<()> {
-        let rights = Access::WRITE_OK | Access::EXEC_OK;
-        fs::accessat(&self.dir, ".", rights, AtFlags::EACCESS).map_err(|why| Error::Refused {
+        self.writable().map_err(|why| Error::Refused {
             what: format!("no file can be made in {:?}: {}", self.path, io::Error::from(why)),
             help: Some("let the journal lie elsewhere with --journal PATH".to_owned()),
         })

@@ -14,6 +14,7 @@ use rustix::fs::{
 };
 use rustix::process::geteuid;
 use std::ffi::OsStr;
+use std::fs::File;
 
 /// The attribute that tells a draft from a file that happens to be called like one.
 const MARK: &str = "user.imgtool.draft";
@@ -34,22 +35,29 @@ pub(super) fn release(file: impl AsFd) {
 
 /// Removes the draft of that name if it has been given up. Yields whether it has.
 pub(super) fn remove(folder: &Folder, name: &OsStr) -> Result<bool> {
-    let Some(file) = folder.open_left(name) else { return Ok(false) };
+    match given_up(folder, name) {
+        // Its lock is held until the name is gone.
+        Some(_lock) => folder.remove(name).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// The draft of that name with its lock, if it has been given up.
+pub(super) fn given_up(folder: &Folder, name: &OsStr) -> Option<File> {
+    let file = folder.open_left(name)?;
     let is_ours = |stat: &Stat| {
         FileType::from_raw_mode(stat.st_mode).is_file()
             && stat.st_uid == geteuid().as_raw()
             && stat.st_nlink == 1
     };
     let marked = || fgetxattr(&file, MARK, &mut [0_u8; 1]).is_ok();
-    let Ok(stat) = fstat(&file) else { return Ok(false) };
+    let stat = fstat(&file).ok()?;
     // The mark before the lock: who has not marked it yet must get the lock.
     if !is_ours(&stat) || !marked() || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(false);
+        return None;
     }
     // Behind the lock: meanwhile it may have been finished, or removed.
     let still = folder.stat(name).is_some_and(|now| (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino));
-    if !still || !marked() {
-        return Ok(false);
-    }
-    folder.remove(name).map(|()| true)
+    let left = still && marked();
+    left.then_some(file)
 }

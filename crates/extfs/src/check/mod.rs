@@ -27,6 +27,7 @@ mod inode;
 mod map;
 mod quota;
 mod sb;
+mod size;
 mod special;
 mod tree;
 mod xattr;

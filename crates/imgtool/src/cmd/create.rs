@@ -41,7 +41,9 @@ pub fn run(args: &Create, session: &Session, out: &mut Output) -> Result<Exit, F
     let mut overlay = Overlay::new(&empty, &session.limits);
     plan.apply(&mut overlay).of(&args.image)?;
     let change = overlay.into_change().of(&args.image)?;
-    if !session.globals.dry_run {
+    if session.globals.dry_run {
+        Draft::foresee(&args.image).of(&args.image)?;
+    } else {
         session.cancel.check().of(&args.image)?;
         let draft = Draft::create(&args.image).of(&args.image)?;
         draft.fill(&change).and_then(|()| draft.publish()).of(&args.image)?;

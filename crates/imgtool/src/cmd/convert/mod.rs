@@ -115,6 +115,7 @@ pub(super) fn fill(
     write::measure(None, spec).of(&path)?;
     let fits = || if packed { Ok(()) } else { space::refuse_full(&path, &[layer], share.is_some(), session) };
     if session.globals.dry_run {
+        Draft::foresee(&path).of(&path)?;
         fits()?;
         let file_len = write::measure(Some(layer), spec).of(&path)?.required;
         return Ok(Made { draft: None, path, len, file_len });
