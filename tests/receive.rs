@@ -10,7 +10,7 @@ use testkit::images::noise;
 use testkit::oracle::{assert_qemu_check, qemu_same};
 use testkit::tool::{copy_sparse, run, said};
 
-use crate::crash::{CALLS, count, some, strace};
+use crate::crash::{CALLS, count, injected, some};
 use crate::delta::{Pair, digest};
 use crate::kit::{IMGTOOL, beside, code, document, each, ends, on, seen, words};
 
@@ -175,8 +175,8 @@ fn killed_in_place() {
         let calls = CALLS[i];
         for n in some(count(&copy().1, &line, calls), 4) {
             let (_dir, image) = copy();
-            let inject = format!("inject={calls}:signal=KILL:when={n}");
-            let out = strace(&image, &line, &["-e", &inject]);
+            let inject = format!("{calls}, {n}");
+            let out = injected(&image, &line, calls, &format!("signal=KILL:when={n}"));
             assert!(!out.status.success(), "{inject}: {}", said(&out));
             goes_on(&image, &inject);
         }

@@ -8,13 +8,12 @@
 //!    one has begun under the same name meanwhile.
 
 use crate::{Folder, Result};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     FileType, FlockOperation, Stat, XattrFlags, fgetxattr, flock, fremovexattr, fsetxattr, fstat,
 };
 use rustix::process::geteuid;
 use std::ffi::OsStr;
-use std::fs::File;
 
 /// The attribute that tells a draft from a file that happens to be called like one.
 const MARK: &str = "user.imgtool.draft";
@@ -43,8 +42,8 @@ pub(super) fn remove(folder: &Folder, name: &OsStr) -> Result<bool> {
 }
 
 /// The draft of that name with its lock, if it has been given up.
-pub(super) fn given_up(folder: &Folder, name: &OsStr) -> Option<File> {
-    let file = folder.open_left(name)?;
+pub(super) fn given_up(folder: &Folder, name: &OsStr) -> Option<OwnedFd> {
+    let file = OwnedFd::from(folder.open_left(name)?);
     let is_ours = |stat: &Stat| {
         FileType::from_raw_mode(stat.st_mode).is_file()
             && stat.st_uid == geteuid().as_raw()
