@@ -161,13 +161,13 @@ fn streams() {
     assert!(made.status.success() && made.stdout == read(&patch).unwrap());
     let applied = Command::new(IMGTOOL)
         .current_dir(pair.dir.path())
-        .args(["delta", "apply", "--base", "base.raw", "p", "-o", "-"])
+        .args(["delta", "apply", "--no-cache", "--base", "base.raw", "p", "-o", "-"])
         .output()
         .unwrap();
     assert!(applied.status.success() && applied.stdout == read(pair.path("target.raw")).unwrap());
     let fed = Command::new(IMGTOOL)
         .current_dir(pair.dir.path())
-        .args(["delta", "apply", "--base", "base.raw", "-", "-o", "out"])
+        .args(["delta", "apply", "--no-cache", "--base", "base.raw", "-", "-o", "out"])
         .stdin(Stdio::from(File::open(&patch).unwrap()))
         .output()
         .unwrap();
@@ -182,16 +182,16 @@ fn a_wrong_base_or_patch_leaves_nothing_behind() {
     let pair = Pair::new();
     let patch = pair.patch();
     write(pair.path("out"), "kept").unwrap();
-    let said = pair.delta(4, "apply --base target.raw p -o out");
+    let said = pair.delta(4, "apply --no-cache --base target.raw p -o out");
     assert!(said.contains("--base"), "{said}");
-    pair.delta(1, "verify --base target.raw p");
-    pair.delta(0, "verify --base base.raw p");
+    pair.delta(1, "verify --no-cache --base target.raw p");
+    pair.delta(0, "verify --no-cache --base base.raw p");
     let sound = read(&patch).unwrap();
     for at in (0..sound.len()).step_by(sound.len() / 50) {
         let mut bytes = sound.clone();
         bytes[at] ^= 4;
         write(&patch, &bytes).unwrap();
-        for line in ["verify --base base.raw p", "apply --base base.raw p -o out"] {
+        for line in ["verify --no-cache --base base.raw p", "apply --no-cache --base base.raw p -o out"] {
             let out = Command::new(IMGTOOL)
                 .current_dir(pair.dir.path())
                 .arg("delta")
@@ -202,13 +202,13 @@ fn a_wrong_base_or_patch_leaves_nothing_behind() {
             assert!(code == 4 || (code == 3 && (8..12).contains(&at)), "{line}, byte {at}: {code}");
         }
         write(&patch, &sound[..at]).unwrap();
-        pair.delta(4, "apply --base base.raw p -o out");
+        pair.delta(4, "apply --no-cache --base base.raw p -o out");
     }
     assert_eq!(read(pair.path("out")).unwrap(), b"kept");
     write(&patch, &sound).unwrap();
-    pair.delta(0, "apply --base base.raw p -o out");
+    pair.delta(0, "apply --no-cache --base base.raw p -o out");
     assert!(read(pair.path("out")).unwrap() == read(pair.path("target.raw")).unwrap());
-    pair.delta(3, "apply --base base.raw p -o base.raw");
+    pair.delta(3, "apply --no-cache --base base.raw p -o base.raw");
     pair.delta(3, "create --base base.raw target.raw -o target.raw");
     assert_eq!(pair.dir.path().read_dir().unwrap().count(), 4);
 }

@@ -1,7 +1,7 @@
 //! Where patches arrive: a child of the base instead of a copy, or the base itself becomes the target.
 
 use std::fs::{File, read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use testkit::tool::{copy_sparse, run, said};
 
 use crate::crash::{CALLS, count, injected, some};
 use crate::delta::{Pair, digest};
-use crate::kit::{IMGTOOL, beside, code, document, each, ends, on, seen, words};
+use crate::kit::{IMGTOOL, beside, code, document, each, ends, noisy, on, seen, words};
 
 fn convert(from: &Path, to: &Path) {
     code(0, &[Path::new("convert"), from, to]);
@@ -190,4 +190,59 @@ fn killed_in_place() {
         child.wait().unwrap();
         goes_on(&image, &format!("after {wait} ms"));
     }
+}
+
+/// What was read of a base is not read again, unless anything about it may have changed.
+#[test]
+fn a_base_is_known_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // Each of the windows has something that must be read.
+    let places: Vec<(u64, usize)> = (0..40).map(|n| (n << 22, 4096)).collect();
+    let base = noisy(dir.path(), 160 << 20, &places);
+    let [target, patch, kept] = ["target", "p", "disk.raw.imgtool-digest"].map(|name| dir.path().join(name));
+    let write = |path: &Path, byte: u8| {
+        File::options().write(true).open(path).unwrap().write_all_at(&[byte], 60 << 20).unwrap();
+    };
+    copy_sparse(&base, &target);
+    write(&target, 9);
+    ends(0, &base, &format!("delta create --base @ {} -o {}", target.display(), patch.display()));
+    let line = format!("delta verify --base @ {}", patch.display());
+    let reads = |more: &str| count(&base, &format!("{line} -j 1 {more}"), "pread64");
+    let all = reads("--no-cache");
+    let knows = |more: &str| reads(more) + 20 < all;
+    // Too young.
+    std::fs::set_permissions(&base, PermissionsExt::from_mode(0o600)).unwrap();
+    ends(0, &base, &line);
+    assert!(!kept.exists());
+    std::thread::sleep(Duration::from_millis(4100));
+    ends(0, &base, &format!("{line} --no-cache"));
+    assert!(!kept.exists());
+    ends(0, &base, &line);
+    assert_eq!(kept.metadata().unwrap().mode() & 0o777, 0o600);
+    assert!(knows("") && !knows("--no-cache"));
+    let out = dir.path().join("out");
+    ends(0, &base, &format!("delta apply --base @ {} -o {}", patch.display(), out.display()));
+    assert_eq!(seen(&out).digest, seen(&target).digest);
+    // Somebody may write, or may have written the file.
+    let writer = File::options().write(true).open(&base).unwrap();
+    assert!(!knows(""));
+    let modified = base.metadata().unwrap().modified().unwrap();
+    drop(writer);
+    let sound = read(&kept).unwrap();
+    for (spoiled, mode) in [(sound[..100].to_vec(), 0o600), (vec![], 0o600), (sound.clone(), 0o606)] {
+        std::fs::remove_file(&kept).unwrap();
+        std::fs::write(&kept, spoiled).unwrap();
+        std::fs::set_permissions(&kept, PermissionsExt::from_mode(mode)).unwrap();
+        assert!(!knows("-n"), "{mode:o}");
+    }
+    std::fs::write(&kept, &sound).unwrap();
+    std::fs::set_permissions(&kept, PermissionsExt::from_mode(0o600)).unwrap();
+    assert!(knows(""));
+    // Another byte, and the old time of it.
+    write(&base, 1);
+    File::options().write(true).open(&base).unwrap().set_modified(modified).unwrap();
+    ends(1, &base, &line);
+    std::thread::sleep(Duration::from_millis(4100));
+    ends(1, &base, &line);
+    ends(1, &base, &line);
 }

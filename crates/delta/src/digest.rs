@@ -112,6 +112,11 @@ impl Leaves {
         BaseFacts { len: self.len, digest: self.digest() }
     }
 
+    /// One after the other.
+    pub(crate) fn values(&self) -> &[Leaf] {
+        &self.leaves
+    }
+
     /// The length of the disk.
     #[must_use]
     pub const fn len(&self) -> Len {

@@ -16,7 +16,7 @@ mod target;
 pub use file::{FileDev, Owner};
 pub use folder::Folder;
 pub(crate) use folder::Make;
-pub use named::Named;
+pub use named::{Named, Settled};
 pub use past::{PAGE, Pages, PastCache};
 pub use space::Space;
 pub use target::Target;

@@ -28,7 +28,9 @@ pub mod view;
 pub use change::{Change, Data, Move, Over, Pour, Write};
 pub use coarse::Coarse;
 pub use cx::{Budget, Cancel, Cx, Limits, Progress, Quiet, Task, Total};
-pub use dev::{Dev, DevKind, FileDev, Folder, Identity, Named, Owner, Place, Room, Space, Store, Target};
+pub use dev::{
+    Dev, DevKind, FileDev, Folder, Identity, Named, Owner, Place, Room, Settled, Space, Store, Target,
+};
 pub use draft::Draft;
 pub use error::{Error, Result};
 pub use extent::{Extent, ExtentKind, ExtentMap};

@@ -14,6 +14,7 @@ pub mod cx;
 pub mod exit;
 pub mod glob;
 pub mod json;
+pub mod known;
 pub mod open;
 pub mod output;
 pub mod progress;

@@ -332,6 +332,13 @@ impl<'p> Opened<'p> {
         view.transpose().of(self.path)
     }
 
+    /// All files that the disk is read from; none where one of them has no name.
+    #[must_use]
+    pub fn files(&self) -> Option<Vec<Named>> {
+        let own = self.image.named()?;
+        Some(std::iter::once(own).chain(self.read.iter().cloned()).collect())
+    }
+
     /// Whether a change of it was interrupted.
     #[must_use]
     pub const fn is_pending(&self) -> bool {

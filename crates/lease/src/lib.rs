@@ -20,6 +20,14 @@ pub fn take(file: impl AsFd) -> io::Result<()> {
     set(file, libc::F_WRLCK)
 }
 
+/// Takes a read lease of a file that is open for reading only: given where nobody has it open or mapped for writing.
+///
+/// # Errors
+/// As [`take`], where [`io::ErrorKind::WouldBlock`] means that somebody may write.
+pub fn take_reading(file: impl AsFd) -> io::Result<()> {
+    set(file, libc::F_RDLCK)
+}
+
 /// Gives the lease back; nothing happens where there is none.
 ///
 /// # Errors
@@ -60,6 +68,21 @@ mod tests {
             take(file.as_file()).unwrap();
             release(file.as_file()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_read_lease_minds_writers_only() {
+        let made = tempfile::NamedTempFile::new().unwrap();
+        let file = std::fs::File::open(made.path()).unwrap();
+        assert_eq!(take_reading(&file).unwrap_err().kind(), WouldBlock);
+        let path = made.into_temp_path();
+        let reader = std::fs::File::open(&path).unwrap();
+        take_reading(&file).unwrap();
+        release(&file).unwrap();
+        drop(reader);
+        let writer = OpenOptions::new().write(true).open(&path).unwrap();
+        assert_eq!(take_reading(&file).unwrap_err().kind(), WouldBlock);
+        drop(writer);
     }
 
     /// The system says so instead of giving one that guards nothing.

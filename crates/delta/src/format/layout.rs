@@ -100,6 +100,17 @@ pub struct Section {
     pub digest: [u8; 32],
 }
 
+/// The head of a file with the values of a disk's windows. They follow, 32 bytes each, and BLAKE3 of all before it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Noted {
+    pub magic: [u8; 8],
+    /// BLAKE3 of what tells one state of the image from another.
+    pub key: [u8; 32],
+    /// Bytes of the disk.
+    pub len: U64,
+}
+
 /// The last bytes of a patch.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -117,5 +128,6 @@ const _: () = {
     assert!(size_of::<Trailer>() == 40);
     assert!(size_of::<Frame>() == 64);
     assert!(size_of::<Section>() == 72);
+    assert!(size_of::<Noted>() == 48);
     assert!(size_of::<End>() == 48);
 };

@@ -14,6 +14,7 @@
 pub mod frame;
 pub mod layout;
 pub mod limits;
+mod noted;
 pub mod op;
 pub mod patch;
 pub mod section;

@@ -82,6 +82,9 @@ pub struct DeltaApply {
     /// Make the first BASE itself the target, in the same file and format; repeated, it goes on
     #[arg(long, conflicts_with_all = ["output", "output_format", "range"])]
     pub in_place: bool,
+    /// Read the bases whatever lies beside them, and leave nothing there for the next time
+    #[arg(long)]
+    pub no_cache: bool,
     /// What goes along with a change in place.
     #[command(flatten)]
     pub change: Change,
@@ -111,6 +114,9 @@ pub struct DeltaVerify {
     /// The patch
     #[arg(value_hint = ValueHint::FilePath)]
     pub patch: PathBuf,
+    /// Read the bases whatever lies beside them, and leave nothing there for the next time
+    #[arg(long)]
+    pub no_cache: bool,
 }
 
 /// `delta compose P1 P2 -o P`

@@ -1,8 +1,8 @@
 //! `delta apply --base BASE PATCH -o OUT`.
 
 use super::{
-    as_child, in_place, is_stdio, on_threads, open, open_patch, patch_file, refuse_changed, refuse_over,
-    surveyed, with_disks,
+    Surveyed, as_child, in_place, is_stdio, keep, known, on_threads, open, open_patch, patch_file,
+    refuse_changed, refuse_over, surveyed, with_disks,
 };
 use crate::args::{DeltaApply, OutFormat};
 use crate::cmd::convert::{Begin, Made, fill, pour};
@@ -42,7 +42,9 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
         );
     }
     let needs = Needs::nothing();
-    session.confine(&if stdout { needs } else { needs.writing(folder_of(output)) }, out);
+    let needs = if stdout { needs } else { needs.writing(folder_of(output)) };
+    let known = known(&bases, args.no_cache, session);
+    session.confine(&known.iter().fold(needs, |needs, known| known.needs(needs)), out);
     let patch = open_patch(file, &args.patch, output, session)?;
     if patch.facts().drop_free {
         out.warn("blocks that no filesystem used read as zero: the patch was made with --drop-free");
@@ -53,7 +55,11 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
         Vec::new(),
         session,
         out,
-        Box::new(|disks: &[&dyn ReadAt]| make_disk(&to, (patch, &bases, disks), args, session, out)),
+        Box::new(|disks: &[&dyn ReadAt]| {
+            let given = on_threads(session, || surveyed(disks, &known, &session.cx()))?.of(&args.patch)?;
+            keep(&bases, &known, &given, session);
+            make_disk(&to, (patch, &bases, given), args, session, out)
+        }),
     )?;
     refuse_changed(&bases)?;
     says.iter().for_each(|says| out.report(says));
@@ -72,22 +78,21 @@ struct To<'a> {
 
 fn make_disk(
     to: &To<'_>,
-    (patch, bases, disks): (Patch<FileDev>, &[Opened<'_>], &[&dyn ReadAt]),
+    (patch, bases, given): (Patch<FileDev>, &[Opened<'_>], Vec<Surveyed<'_>>),
     args: &DeltaApply,
     session: &Session,
     out: &Output,
 ) -> Result<(Option<Made>, Option<String>), Failure> {
     let cx = session.cx();
-    let given = on_threads(session, || surveyed(disks, &cx))?.of(&args.patch)?;
     let wanted = patch.facts().bases.first().map(|base| base.digest);
-    let first = given.iter().position(|(_, leaves)| Some(leaves.digest()) == wanted);
+    let first = given.iter().zip(bases).find(|((_, leaves), _)| Some(leaves.digest()) == wanted);
+    let first = first.map(|((disk, _), opened)| (opened, *disk));
     let whole = on_threads(session, || Patched::new(patch, given, &cx))?.of(&args.patch)?;
     if args.as_child {
-        let base = first.and_then(|at| bases.get(at).zip(disks.get(at)));
-        let (opened, disk) = base.ok_or_else(|| {
+        let base = first.ok_or_else(|| {
             make::refused(&args.patch, "the patch was made from no base, and a child stands on one")
         })?;
-        let (made, says) = as_child::make(&whole, (opened, *disk), (to.format, to.output), session, out)?;
+        let (made, says) = as_child::make(&whole, base, (to.format, to.output), session, out)?;
         return Ok((Some(made), Some(says)));
     }
     let all = Span::whole(whole.len());

@@ -9,6 +9,7 @@ use crate::args::DeltaApply;
 use crate::cmd::{Committed, make, pour};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
+use crate::known::Known;
 use crate::open::Opened;
 use crate::output::Output;
 use delta::{Facts, Leaves, Patch, Patched};
@@ -32,6 +33,9 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     session.refuse_parent(&opened, &args.change, out)?;
     let others = open(rest, session)?;
     let file = patch_file(&args.patch)?;
+    // Of what is about to change nothing is kept.
+    let mut known = vec![Known::of(&opened, false, session)];
+    known.extend(others.iter().map(|other| Known::of(other, !args.no_cache, session)));
     session.confine_change(first, &args.change, out);
     let patch = super::open_patch(file, &args.patch, first, session)?;
     let before = as_it_is(&opened)?;
@@ -43,7 +47,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
         session,
         out,
         Box::new(|disks: &[&dyn ReadAt]| {
-            let work = Work { args, session, name: first };
+            let work = Work { args, session, name: first, known };
             work.change(&mut opened, patch, disks)
         }),
     )?;
@@ -96,6 +100,7 @@ struct Work<'a> {
     args: &'a DeltaApply,
     session: &'a Session,
     name: &'a Path,
+    known: Vec<Known>,
 }
 
 impl Work<'_> {
@@ -107,7 +112,7 @@ impl Work<'_> {
     ) -> Result<Done, Failure> {
         let (args, session) = (self.args, self.session);
         let (cx, facts) = (session.change_cx(), patch.facts().clone());
-        let given = on_threads(session, || surveyed(disks, &cx))?.of(self.name)?;
+        let given = on_threads(session, || surveyed(disks, &self.known, &cx))?.of(self.name)?;
         if let Some((_, leaves)) = given.first() {
             if is(leaves, &facts.target) {
                 return Ok(Done { facts, received: None });

@@ -15,9 +15,10 @@ mod verify;
 use crate::args::Delta;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
+use crate::known::Known;
 use crate::open::Opened;
 use crate::output::Output;
-use delta::{Leaves, Patch, survey};
+use delta::{Leaves, Patch};
 use disk::{Cx, Draft, FileDev, ReadAt};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -83,12 +84,29 @@ fn refuse_changed(opened: &[Opened<'_>]) -> Result<(), Failure> {
     opened.iter().try_for_each(Opened::refuse_changed)
 }
 
+/// What is known of bases before they are read.
+fn known(bases: &[Opened<'_>], no_cache: bool, session: &Session) -> Vec<Known> {
+    bases.iter().map(|base| Known::of(base, !no_cache, session)).collect()
+}
+
+/// A base as a disk, and the values of its windows.
+type Surveyed<'a> = (&'a dyn ReadAt, Leaves);
+
 /// Disks, and the values of their windows.
 fn surveyed<'a>(
     disks: &[&'a dyn ReadAt],
+    known: &[Known],
     cx: &Cx<'_>,
-) -> Result<Vec<(&'a dyn ReadAt, Leaves)>, delta::Error> {
-    disks.iter().map(|disk| Ok((*disk, survey(*disk, "base", cx)?))).collect()
+) -> Result<Vec<Surveyed<'a>>, delta::Error> {
+    let each = disks.iter().zip(known);
+    each.map(|(disk, known)| Ok((*disk, known.survey(*disk, cx)?))).collect()
+}
+
+/// Keeps for next time what was read of bases.
+fn keep(bases: &[Opened<'_>], known: &[Known], given: &[Surveyed<'_>], session: &Session) {
+    for ((base, known), (_, leaves)) in bases.iter().zip(known).zip(given) {
+        known.keep(leaves, base, session);
+    }
 }
 
 /// Opens the file of a patch.

@@ -1,6 +1,6 @@
 //! `delta verify --base BASE PATCH`.
 
-use super::{on_threads, open, surveyed, with_disks};
+use super::{keep, known, on_threads, open, surveyed, with_disks};
 use crate::args::DeltaVerify;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
@@ -14,7 +14,8 @@ use serde_json::json;
 pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let bases = open(&args.from.bases, session)?;
     let file = FileDev::new(super::plain(&args.patch)?).of(&args.patch)?;
-    session.confine(&Needs::nothing(), out);
+    let known = known(&bases, args.no_cache, session);
+    session.confine(&known.iter().fold(Needs::nothing(), |needs, known| known.needs(needs)), out);
     let patch = Patch::open(file, &session.limits).of(&args.patch)?;
     patch.check(&session.cx()).of(&args.patch)?;
     let found = with_disks(
@@ -24,7 +25,9 @@ pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Re
         out,
         Box::new(|disks: &[&dyn ReadAt]| {
             let cx = session.cx();
-            match on_threads(session, || Patched::verified(patch, surveyed(disks, &cx)?, &cx))? {
+            let given = on_threads(session, || surveyed(disks, &known, &cx))?.of(&args.patch)?;
+            keep(&bases, &known, &given, session);
+            match on_threads(session, || Patched::verified(patch, given, &cx))? {
                 Ok(_) => Ok(None),
                 Err(error @ Error::WrongBase { .. }) => Ok(Some(error.to_string())),
                 Err(error) => Err(error).of(&args.patch),
