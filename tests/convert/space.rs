@@ -103,10 +103,14 @@ fn a_place_where_nothing_can_be_made() {
     let mount = Mount::new(&empty, "ro,loop");
     let (there, busy) = (mount.path().join("new.qcow2"), dir.path().join("new.qcow2"));
     let draft = disk::Draft::create(&busy).unwrap();
-    for command in ["convert", "sparsify", "create"] {
+    for command in ["convert", "sparsify", "create", "delta"] {
         for dry in ["-y", "-n"] {
             let out = |to: &Path| match command {
                 "create" => imgtool([command, text(to), "1M", dry]),
+                "delta" => {
+                    let line = [command, "create", "--base", text(&source), text(&source), "-o", text(to)];
+                    imgtool(line.into_iter().chain([dry]))
+                }
                 _ => imgtool([command, text(&source), text(to), dry]),
             };
             let told = out(&there);

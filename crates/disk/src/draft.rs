@@ -3,7 +3,7 @@
 //! 1. Nothing is overwritten: neither the name nor the draft may exist. Only [`Draft::replacing`] takes the place of a
 //!    file, and only when the new one is whole.
 //! 2. Until [`Draft::publish`] the file is called `NAME.imgtool-new`; dropped before, it vanishes. A process that is
-//!    killed leaves the draft at most, and the next one that wants the name removes it: see [`left`].
+//!    killed leaves the draft at most, and the next one that wants the name removes it: see `draft::left`.
 //! 3. Bytes first, then the name: both are durable when `publish` returns.
 
 mod left;

@@ -31,7 +31,10 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
     } else {
         session.confine(&Needs::nothing(), out);
     }
-    let draft = if stdout || session.globals.dry_run {
+    let draft = if stdout {
+        None
+    } else if session.globals.dry_run {
+        Draft::foresee(&args.output).of(&args.output)?;
         None
     } else {
         Some(Draft::private(&args.output).of(&args.output)?)
