@@ -1,9 +1,11 @@
 //! Patches without the disks: composed, signed, made of a signature.
 
 use std::fs::{File, read, write};
+use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use testkit::images::noise;
 use testkit::tool::{copy_sparse, said};
@@ -89,5 +91,105 @@ fn two_patches_become_one() {
     folder.delta(3, "compose ab bc -o ab");
     write(folder.path("text"), "no patch").unwrap();
     folder.delta(4, "compose ab text -o none");
+    assert!(!folder.path("none").exists());
+}
+
+/// Makes a pair of keys; with a password where one is told.
+fn keys(folder: &Folder, name: &str, password: Option<&str>) {
+    let mut command = Command::new("minisign");
+    command.current_dir(folder.dir.path()).args(["-G", "-p", &format!("{name}.pub"), "-s", name]);
+    let Some(password) = password else {
+        assert!(command.arg("-W").output().unwrap().status.success());
+        return;
+    };
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{password}\n{password}\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Where the end of a signed patch is, and where the text of its signature.
+fn parts(patch: &[u8]) -> (Range<usize>, Range<usize>) {
+    let seal = patch.len() - 48;
+    let text = seal - u64::from_le_bytes(patch[seal..seal + 8].try_into().unwrap()) as usize;
+    (text - 48..text, text..seal)
+}
+
+#[test]
+fn signed_patches() {
+    let folder = Folder::new();
+    keys(&folder, "mine", None);
+    keys(&folder, "other", None);
+    folder.delta(0, "create --base a b -o plain");
+    folder.delta(0, "create --base a b --sign mine -o signed");
+    let patch = read(folder.path("signed")).unwrap();
+    let streamed = folder.run("create --base a b --sign mine -o -").stdout;
+    assert!(streamed.len() == patch.len() && streamed.starts_with(&read(folder.path("plain")).unwrap()));
+    let foreseen = folder.delta(0, "create --base a b --sign mine -o none -n");
+    assert!(foreseen.contains(&format!("({} bytes)", patch.len())), "{foreseen}");
+    let trust = "--require-signature --pubkey mine.pub";
+    folder.delta(0, &format!("apply --base a signed -o out {trust}"));
+    folder.same("out", "b");
+    folder.delta(0, "apply --base a signed -o out");
+    folder.delta(0, &format!("verify --base a signed {trust}"));
+    let public = std::fs::read_to_string(folder.path("mine.pub")).unwrap();
+    let second = public.lines().nth(1).unwrap();
+    let told = folder.delta(0, &format!("info signed --require-signature --pubkey {second}"));
+    let number = public.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
+    assert!(told.contains(&format!("signed by key {number}: timestamp:")), "{told}");
+    assert!(folder.delta(0, "info signed").contains("says that it is signed"));
+    assert_eq!(folder.info("signed")["signed"], true);
+    assert_eq!(folder.info("signed")["key"], number);
+    // minisign says the same of what is signed.
+    let (end, text) = parts(&patch);
+    write(folder.path("end"), &patch[end]).unwrap();
+    write(folder.path("end.minisig"), &patch[text.clone()]).unwrap();
+    let minisign = |key: &str| {
+        let mut command = Command::new("minisign");
+        command.current_dir(folder.dir.path()).args(["-V", "-m", "end", "-p", key]).output().unwrap()
+    };
+    assert!(minisign("mine.pub").status.success() && !minisign("other.pub").status.success());
+    // Unsigned, by somebody else, altered anywhere: nothing is made.
+    for bad in ["apply --base a plain -o none", "verify --base a plain", "info plain"] {
+        assert!(folder.delta(4, &format!("{bad} {trust}")).contains("not signed by this key"));
+    }
+    folder.delta(4, "apply --base a signed -o none --require-signature --pubkey other.pub");
+    for at in (0..patch.len()).step_by(patch.len() / 15).chain(text.step_by(23)) {
+        let mut bytes = patch.clone();
+        bytes[at] ^= 1;
+        write(folder.path("bad"), &bytes).unwrap();
+        let out = folder.run(&format!("apply --base a bad -o none {trust}"));
+        assert_eq!(out.status.code(), Some(4), "byte {at}: {}", said(&out));
+    }
+    // A sound patch under the signature of another one.
+    folder.delta(0, "create --base b a -o else");
+    write(
+        folder.path("bad"),
+        [&read(folder.path("else")).unwrap()[..], &patch[parts(&patch).0.end..]].concat(),
+    )
+    .unwrap();
+    folder.delta(4, &format!("apply --base b bad -o none {trust}"));
+    assert!(!folder.path("none").exists());
+    folder.delta(2, "info signed --require-signature");
+    folder.delta(2, "info signed --require-signature --pubkey nonsense");
+    folder.delta(0, "create --base b c -o bc");
+    assert!(folder.delta(0, "compose signed bc -o ac").contains("the result is not"));
+    folder.delta(4, &format!("info ac {trust}"));
+}
+
+/// Keys as minisign makes them by default have a password, and ask for a GiB of memory to try one.
+#[test]
+fn a_key_with_a_password() {
+    let folder = Folder::new();
+    keys(&folder, "locked", Some("open sesame"));
+    write(folder.path("password"), "open sesame\n").unwrap();
+    write(folder.path("wrong"), "sesame\n").unwrap();
+    folder.delta(0, "create b --sign locked --password-file password -o p");
+    folder.delta(0, "info p --require-signature --pubkey locked.pub");
+    folder.delta(3, "create b --sign locked --password-file wrong -o none");
+    let mut command = Command::new(IMGTOOL);
+    let line = ["delta", "create", "b", "--sign", "locked", "-o", "none"];
+    let out = command.current_dir(folder.dir.path()).args(line).stdin(Stdio::null()).output().unwrap();
+    assert!(out.status.code() == Some(3) && said(&out).contains("--password-file"), "{}", said(&out));
     assert!(!folder.path("none").exists());
 }

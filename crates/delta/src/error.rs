@@ -47,6 +47,20 @@ pub enum Error {
         /// What the patch says.
         wanted: String,
     },
+    /// A key of minisign that is none, or not unlocked.
+    #[error("this is no {what} key of minisign, or not with this password: {why}")]
+    Key {
+        /// Secret or public.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A patch that the key has not signed.
+    #[error("the patch is not signed by this key: {why}")]
+    Signature {
+        /// What is wrong.
+        why: String,
+    },
     /// Two patches of which the second does not go on where the first ends.
     #[error("the first patch makes a disk of {} bytes with digest {}, which is no base of the second", made.len, made.digest.to_hex())]
     NotInARow {
@@ -85,10 +99,11 @@ impl Classified for Error {
         match self {
             Self::Disk(error) => error.class(),
             Self::Version { .. } => Class::Unsupported,
-            Self::TooLarge { .. } | Self::Entangled { .. } => Class::Refused,
+            Self::TooLarge { .. } | Self::Entangled { .. } | Self::Key { .. } => Class::Refused,
             Self::NoPatch { .. }
             | Self::Damaged { .. }
             | Self::WrongResult { .. }
+            | Self::Signature { .. }
             | Self::NotInARow { .. }
             | Self::WrongBase { .. } => Class::Corrupt,
         }
@@ -99,6 +114,9 @@ impl Classified for Error {
             Self::Disk(error) => error.help(),
             Self::WrongBase { .. } => {
                 Some("give the images that the patch was made from, unchanged, with --base".to_owned())
+            }
+            Self::Signature { .. } => {
+                Some("fetch the patch from whom you trust, with the signature".to_owned())
             }
             Self::NotInARow { .. } => {
                 Some("give the patches in the order in which they are applied".to_owned())

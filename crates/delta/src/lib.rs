@@ -27,4 +27,5 @@ pub use create::{Options, Stats, create};
 pub use digest::{Digest, Leaves, WINDOW, survey};
 pub use error::{Error, Result};
 pub use format::patch::{BaseFacts, Facts, Patch};
+pub use format::seal::{PublicKey, SecretKey, Signature, Signing, prove};
 pub use patched::{Against, Patched};

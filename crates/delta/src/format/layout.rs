@@ -10,6 +10,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const MAGIC: [u8; 8] = *b"imgdelta";
 /// At the beginning of its end record.
 pub const END_MAGIC: [u8; 8] = *b"imgdelt.";
+/// At the end of a seal.
+pub const SEAL_MAGIC: [u8; 8] = *b"imgdelts";
 /// The version that is written.
 pub const VERSION: u16 = 1;
 
@@ -122,6 +124,17 @@ pub struct End {
     pub magic: [u8; 8],
 }
 
+/// Behind the end and the text of a signature, which lies between.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Seal {
+    /// Bytes of the text.
+    pub len: U64,
+    /// BLAKE3 of the text.
+    pub digest: [u8; 32],
+    pub magic: [u8; 8],
+}
+
 const _: () = {
     assert!(size_of::<Header>() == 32);
     assert!(size_of::<Base>() == 40);
@@ -130,4 +143,5 @@ const _: () = {
     assert!(size_of::<Section>() == 72);
     assert!(size_of::<Noted>() == 48);
     assert!(size_of::<End>() == 48);
+    assert!(size_of::<Seal>() == 48);
 };

@@ -17,6 +17,7 @@ pub mod limits;
 mod noted;
 pub mod op;
 pub mod patch;
+pub mod seal;
 pub mod section;
 pub mod varint;
 pub mod writer;

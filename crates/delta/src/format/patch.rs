@@ -4,6 +4,7 @@ use super::frame::{self, Part, Record, Stream};
 use super::layout::{self, END_MAGIC, MAGIC, VERSION, flag};
 use super::limits;
 use super::op::Bounds;
+use super::seal::{self, Signature};
 use super::section::{self, Section};
 use crate::digest::{Digest, windows};
 use crate::error::{Error, Result};
@@ -39,6 +40,8 @@ pub struct Facts {
     pub literals: Len,
     /// Windows of the disk that are not as in the first base.
     pub windows: u64,
+    /// Its signature, which nobody has verified yet.
+    pub signature: Option<Signature>,
     /// Bytes of the patch.
     pub len: Len,
 }
@@ -86,6 +89,7 @@ impl<D: ReadAt> Patch<D> {
     /// Where it is no patch, is cut or altered, has a version that is not known, or tables that need more memory than
     /// allowed.
     pub fn open(file: D, limits: &Limits) -> Result<Self> {
+        let (signature, end) = seal::find(&file)?;
         let header: layout::Header = record(&file, Span::whole(size(size_of::<layout::Header>())))?
             .ok_or(Error::NoPatch { why: "it is too short" })?;
         if header.magic != MAGIC {
@@ -95,10 +99,10 @@ impl<D: ReadAt> Patch<D> {
             return Err(Error::Version { found: header.version.get(), known: VERSION });
         }
         refuse_huge("a disk", Len::new(header.target.get()))?;
-        let parts = Parts::read(&file, &header, limits)?;
+        let parts = Parts::read(&file, &header, end, limits)?;
         let mut patch = Self {
             limits: *limits,
-            facts: parts.facts(&header, file.len()),
+            facts: parts.facts(&header, signature, file.len()),
             base_lens: parts.bases.iter().map(|base| Len::new(base.len.get())).collect(),
             frames: Vec::new(),
             sections: Vec::new(),
@@ -307,7 +311,8 @@ struct Parts {
 }
 
 impl Parts {
-    fn read<D: ReadAt>(file: &D, header: &layout::Header, limits: &Limits) -> Result<Self> {
+    /// Reads those of a patch that ends at `patch_len`, where its signature begins if it has one.
+    fn read<D: ReadAt>(file: &D, header: &layout::Header, patch_len: Len, limits: &Limits) -> Result<Self> {
         let at_header = |why: &str| Error::damaged("the header", Offset::ZERO, why);
         let count = u64::from(header.bases.get());
         if count > BASES || header.flags.get() & !flag::ALL != 0 {
@@ -317,7 +322,7 @@ impl Parts {
             .checked_add(Len::new(count.saturating_mul(to_u64(size_of::<layout::Base>()))));
         let head = head.unwrap_or_default();
         let cut = || at_header("is followed by too little: the patch is cut");
-        let end_at = file.len().checked_sub(size(size_of::<layout::End>())).ok_or_else(cut)?;
+        let end_at = patch_len.checked_sub(size(size_of::<layout::End>())).ok_or_else(cut)?;
         let end: layout::End = read_record(file, end_at.end())?;
         let at_end = |why: &str| Error::damaged("the end", end_at.end(), why);
         if end.magic != END_MAGIC {
@@ -326,7 +331,7 @@ impl Parts {
         let trailer_at = Offset::new(end.trailer.get());
         let trailer = Span::between(trailer_at, end_at.end()).filter(|_| trailer_at >= head.end());
         let trailer = trailer.ok_or_else(|| at_end("has a trailer outside the patch"))?;
-        let total = head.checked_add(trailer.len()).unwrap_or(file.len());
+        let total = head.checked_add(trailer.len()).unwrap_or(patch_len);
         let mut bytes = limits.buffer("the tables of the patch", total)?;
         let (first, last) = bytes.split_at_mut(head.to_usize());
         file.read_at(Offset::ZERO, first)?;
@@ -351,7 +356,7 @@ impl Parts {
         rest.is_empty().then_some(Self { bases, trailer, frames, sections, records })
     }
 
-    fn facts(&self, header: &layout::Header, len: Len) -> Facts {
+    fn facts(&self, header: &layout::Header, signature: Option<Signature>, len: Len) -> Facts {
         let base = |base: &layout::Base| BaseFacts {
             len: Len::new(base.len.get()),
             digest: Digest::from_bytes(base.digest),
@@ -365,6 +370,7 @@ impl Parts {
             drop_free: header.flags.get() & flag::DROP_FREE != 0,
             literals: Len::ZERO,
             windows: 0,
+            signature,
             len,
         }
     }

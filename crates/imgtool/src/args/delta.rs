@@ -29,6 +29,28 @@ pub struct Bases {
     pub bases: Vec<PathBuf>,
 }
 
+/// Who a patch is signed by.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Signer {
+    /// Sign the patch with this secret key of minisign
+    #[arg(long, value_name = "KEYFILE", value_hint = ValueHint::FilePath)]
+    pub sign: Option<PathBuf>,
+    /// Where the password of the key stands, in the first line [default: it is asked for]
+    #[arg(long, value_name = "FILE", requires = "sign", value_hint = ValueHint::FilePath)]
+    pub password_file: Option<PathBuf>,
+}
+
+/// Who a patch must be signed by.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Trust {
+    /// Refuse a patch that --pubkey has not signed, before anything else of it is looked at
+    #[arg(long, requires = "pubkey")]
+    pub require_signature: bool,
+    /// The public key of minisign: a file, or its second line
+    #[arg(long, value_name = "KEY", requires = "require_signature", value_hint = ValueHint::FilePath)]
+    pub pubkey: Option<String>,
+}
+
 /// `delta create --base BASE TARGET -o PATCH`
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeltaCreate {
@@ -50,6 +72,9 @@ pub struct DeltaCreate {
     /// Tell where the bytes of the target come from
     #[arg(long)]
     pub stats: bool,
+    /// Who signs it.
+    #[command(flatten)]
+    pub signer: Signer,
 }
 
 /// `delta apply --base BASE PATCH -o OUT`
@@ -88,6 +113,9 @@ pub struct DeltaApply {
     /// What goes along with a change in place.
     #[command(flatten)]
     pub change: Change,
+    /// Who is trusted.
+    #[command(flatten)]
+    pub trust: Trust,
 }
 
 impl DeltaApply {
@@ -103,6 +131,9 @@ pub struct DeltaInfo {
     /// The patch
     #[arg(value_hint = ValueHint::FilePath)]
     pub patch: PathBuf,
+    /// Who is trusted.
+    #[command(flatten)]
+    pub trust: Trust,
 }
 
 /// `delta verify --base BASE PATCH`
@@ -117,6 +148,9 @@ pub struct DeltaVerify {
     /// Read the bases whatever lies beside them, and leave nothing there for the next time
     #[arg(long)]
     pub no_cache: bool,
+    /// Who is trusted.
+    #[command(flatten)]
+    pub trust: Trust,
 }
 
 /// `delta compose P1 P2 -o P`

@@ -1,5 +1,6 @@
 //! `delta apply --base BASE PATCH -o OUT`.
 
+use super::keys::trusted;
 use super::{
     Surveyed, as_child, in_place, is_stdio, keep, known, on_threads, open, open_patch, patch_file,
     refuse_changed, refuse_over, surveyed, with_disks,
@@ -31,6 +32,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     {
         return Err(Failure::usage("standard output carries a raw disk only"));
     }
+    let trusted = trusted(&args.trust)?;
     let bases = open(&args.from.bases, session)?;
     let mut read: Vec<&Path> = args.from.bases.iter().map(std::path::PathBuf::as_path).collect();
     read.push(&args.patch);
@@ -45,7 +47,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     let needs = if stdout { needs } else { needs.writing(folder_of(output)) };
     let known = known(&bases, args.no_cache, session);
     session.confine(&known.iter().fold(needs, |needs, known| known.needs(needs)), out);
-    let patch = open_patch(file, &args.patch, output, session)?;
+    let patch = open_patch(file, trusted.as_ref(), &args.patch, output, session)?;
     if patch.facts().drop_free {
         out.warn("blocks that no filesystem used read as zero: the patch was made with --drop-free");
     }

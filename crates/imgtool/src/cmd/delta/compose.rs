@@ -26,6 +26,9 @@ pub(super) fn run(args: &DeltaCompose, session: &Session, out: &mut Output) -> R
     }
     let first = Patch::open(first, &session.limits).of(&args.first)?;
     let second = Patch::open(second, &session.limits).of(&args.second)?;
+    if first.facts().signature.is_some() || second.facts().signature.is_some() {
+        out.warn("the patches are signed, the result is not: sign it anew where it is to be trusted");
+    }
     let len = written(&args.output, session, |to| {
         on_threads(session, || delta::compose(&first, &second, to, &session.cx()))?.of(&args.second)
     })?;

@@ -1,5 +1,6 @@
 //! `delta create --base BASE TARGET -o PATCH`.
 
+use super::keys::{comment, secret};
 use super::sink::{Target, WRITE};
 use super::{is_stdio, on_threads, open, refuse_changed, refuse_over, with_disks};
 use crate::args::DeltaCreate;
@@ -9,7 +10,7 @@ use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::render::Table;
 use crate::sandbox::{Needs, folder_of};
-use delta::{Options, Stats};
+use delta::{Options, SecretKey, Signing, Stats};
 use disk::{Draft, ReadAt};
 use ondisk::Len;
 use ondisk::size::Human;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 /// Runs it.
 pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let key = secret(&args.signer)?;
     let bases = open(&args.from.bases, session)?;
     let target = session.open_reading(&args.target, session.globals.format)?;
     let mut read: Vec<&Path> = args.from.bases.iter().map(std::path::PathBuf::as_path).collect();
@@ -54,11 +56,13 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
             session,
             out,
             Box::new(|bases: &[&dyn ReadAt]| match &draft {
-                Some(draft) => write(bases, disk, args, &mut Target { draft, at: 0 }, session),
-                None if stdout && !session.globals.dry_run => {
-                    write(bases, disk, args, &mut io::stdout(), session)
+                Some(draft) => {
+                    write(bases, disk, (args, key.as_ref()), &mut Target { draft, at: 0 }, session)
                 }
-                None => write(bases, disk, args, &mut io::sink(), session),
+                None if stdout && !session.globals.dry_run => {
+                    write(bases, disk, (args, key.as_ref()), &mut io::stdout(), session)
+                }
+                None => write(bases, disk, (args, key.as_ref()), &mut io::sink(), session),
             }),
         )?;
         Ok((stats, freed.map(Len::new)))
@@ -75,13 +79,20 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
 fn write(
     bases: &[&dyn ReadAt],
     target: &dyn ReadAt,
-    args: &DeltaCreate,
+    (args, key): (&DeltaCreate, Option<&SecretKey>),
     to: &mut (dyn Write + Send),
     session: &Session,
 ) -> Result<Stats, Failure> {
     let options = Options { level: args.level, drop_free: args.drop_free };
     let mut to = BufWriter::with_capacity(WRITE, to);
-    on_threads(session, || delta::create(bases, target, options, &mut to, &session.cx()))?.of(&args.target)
+    let mut signing = Signing::new(&mut to);
+    let cx = session.cx();
+    let mut stats =
+        on_threads(session, || delta::create(bases, target, options, &mut signing, &cx))?.of(&args.target)?;
+    if let Some(key) = key {
+        stats.patch = signing.finish(key, &comment(session)).of(&args.output)?.get();
+    }
+    Ok(stats)
 }
 
 fn tell(

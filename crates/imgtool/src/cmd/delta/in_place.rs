@@ -4,6 +4,7 @@
 //! 2. Repeated, the command finishes what was interrupted, if it was a command like this, and does what is left to do.
 //! 3. The image is read twice at once: as the disk that changes, and, as it was, as the first base of the patch.
 
+use super::keys::trusted;
 use super::{on_threads, open, patch_file, refuse_changed, surveyed, with_disks};
 use crate::args::DeltaApply;
 use crate::cmd::{Committed, make, pour};
@@ -29,6 +30,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
         return Err(Failure::usage("--in-place makes the first --base the target, and there is none"));
     };
     let finished = finish(first, args, session, out)?;
+    let trusted = trusted(&args.trust)?;
     let mut opened = session.open_writing(first, &args.change)?;
     session.refuse_parent(&opened, &args.change, out)?;
     let others = open(rest, session)?;
@@ -37,7 +39,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     let mut known = vec![Known::of(&opened, false, session)];
     known.extend(others.iter().map(|other| Known::of(other, !args.no_cache, session)));
     session.confine_change(first, &args.change, out);
-    let patch = super::open_patch(file, &args.patch, first, session)?;
+    let patch = super::open_patch(file, trusted.as_ref(), &args.patch, first, session)?;
     let before = as_it_is(&opened)?;
     let before: &dyn ReadAt = &before;
     let base = opened.source(before).open(before, &session.cx()).of(first)?;

@@ -1,5 +1,6 @@
 //! `delta info PATCH`.
 
+use super::keys::{require, trusted};
 use crate::args::DeltaInfo;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of};
@@ -12,8 +13,10 @@ use serde_json::{Value, json};
 
 /// Runs it.
 pub(super) fn run(args: &DeltaInfo, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let trusted = trusted(&args.trust)?;
     let file = FileDev::new(super::plain(&args.patch)?).of(&args.patch)?;
     session.confine(&Needs::nothing(), out);
+    require(trusted.as_ref(), &file, &args.patch)?;
     let patch = Patch::open(file, &session.limits).of(&args.patch)?;
     let facts = patch.facts();
     let line = |what: &str, disk: &BaseFacts| {
@@ -28,6 +31,10 @@ pub(super) fn run(args: &DeltaInfo, session: &Session, out: &mut Output) -> Resu
     if facts.drop_free {
         out.line("blocks that no filesystem used read as zero");
     }
+    if let Some(signature) = &facts.signature {
+        let proven = if trusted.is_some() { "signed by" } else { "says that it is signed by" };
+        out.line(format!("{proven} key {}: {}", signature.key, signature.comment));
+    }
     let disk =
         |facts: &BaseFacts| json!({ "size": facts.len.get(), "digest": facts.digest.to_hex().as_str() });
     out.document(&json!({
@@ -37,7 +44,9 @@ pub(super) fn run(args: &DeltaInfo, session: &Session, out: &mut Output) -> Resu
         "target": disk(&facts.target),
         "codec": "zstd",
         "drop-free": facts.drop_free,
-        "signed": false,
+        "signed": facts.signature.is_some(),
+        "key": facts.signature.as_ref().map(|signature| &signature.key),
+        "trusted-comment": facts.signature.as_ref().filter(|_| trusted.is_some()).map(|signature| &signature.comment),
         "literal": facts.literals.get(),
     }))?;
     Ok(Exit::Done)

@@ -9,6 +9,7 @@ mod compose;
 mod create;
 mod in_place;
 mod info;
+mod keys;
 mod sink;
 mod verify;
 
@@ -18,7 +19,7 @@ use crate::exit::{Exit, Failure, Of, show};
 use crate::known::Known;
 use crate::open::Opened;
 use crate::output::Output;
-use delta::{Leaves, Patch};
+use delta::{Leaves, Patch, PublicKey};
 use disk::{Cx, Draft, FileDev, ReadAt};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -121,15 +122,18 @@ fn patch_file(path: &Path) -> Result<Option<File>, Failure> {
     if is_stdio(path) { Ok(None) } else { plain(path).map(Some) }
 }
 
-/// Opens a patch; what comes from standard input is kept beside `near` until the end.
+/// Opens a patch, which the key must have signed if there is one; what comes from standard input is kept beside `near` until the end.
 fn open_patch(
     file: Option<File>,
+    trusted: Option<&PublicKey>,
     path: &Path,
     near: &Path,
     session: &Session,
 ) -> Result<Patch<FileDev>, Failure> {
     let file = file.map_or_else(|| spooled(near, session), Ok)?;
-    Patch::open(FileDev::new(file).of(path)?, &session.limits).of(path)
+    let file = FileDev::new(file).of(path)?;
+    keys::require(trusted, &file, path)?;
+    Patch::open(file, &session.limits).of(path)
 }
 
 /// A file without a name, with all that comes from standard input.

@@ -1,5 +1,6 @@
 //! `delta verify --base BASE PATCH`.
 
+use super::keys::{require, trusted};
 use super::{keep, known, on_threads, open, surveyed, with_disks};
 use crate::args::DeltaVerify;
 use crate::cx::Session;
@@ -12,10 +13,12 @@ use serde_json::json;
 
 /// Runs it.
 pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    let trusted = trusted(&args.trust)?;
     let bases = open(&args.from.bases, session)?;
     let file = FileDev::new(super::plain(&args.patch)?).of(&args.patch)?;
     let known = known(&bases, args.no_cache, session);
     session.confine(&known.iter().fold(Needs::nothing(), |needs, known| known.needs(needs)), out);
+    require(trusted.as_ref(), &file, &args.patch)?;
     let patch = Patch::open(file, &session.limits).of(&args.patch)?;
     patch.check(&session.cx()).of(&args.patch)?;
     let found = with_disks(
