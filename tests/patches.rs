@@ -193,3 +193,31 @@ fn a_key_with_a_password() {
     assert!(out.status.code() == Some(3) && said(&out).contains("--password-file"), "{}", said(&out));
     assert!(!folder.path("none").exists());
 }
+
+#[test]
+fn without_the_base() {
+    let folder = Folder::new();
+    folder.delta(0, "signature a -o sig");
+    assert_eq!(folder.run("signature a -o -").stdout, read(folder.path("sig")).unwrap());
+    // A few bytes for each of the 2304 blocks that are not zero.
+    assert!((36_000..38_000).contains(&folder.size("sig")), "{}", folder.size("sig"));
+    std::fs::rename(folder.path("a"), folder.path("away")).unwrap();
+    folder.delta(0, "create --signature sig c -o p");
+    std::fs::rename(folder.path("away"), folder.path("a")).unwrap();
+    folder.delta(0, "apply --base a p -o out");
+    folder.same("out", "c");
+    folder.delta(0, "verify --base a p");
+    let with = folder.delta(0, "create --base a c -o with");
+    assert!(folder.size("p") < folder.size("with") + 20_000, "{with}");
+    folder.delta(0, "signature b -o other");
+    folder.delta(0, "create --signature other --signature sig c -o two");
+    folder.delta(0, "apply --base a --base b two -o out");
+    folder.same("out", "c");
+    folder.delta(2, "create --signature sig --base b c -o none");
+    folder.delta(3, "create --signature sig c -o sig");
+    let mut bytes = read(folder.path("sig")).unwrap();
+    bytes[9000] ^= 1;
+    write(folder.path("bad"), bytes).unwrap();
+    folder.delta(4, "create --signature bad c -o none");
+    assert!(!folder.path("none").exists());
+}

@@ -47,6 +47,26 @@ pub enum Error {
         /// What the patch says.
         wanted: String,
     },
+    /// The file is no signature of a disk, or a damaged one.
+    #[error("this is no signature of a disk: {why}")]
+    NoSignature {
+        /// What it lacks.
+        why: &'static str,
+    },
+    /// A signature of a version that is not known here.
+    #[error("the signature has version {found}, known is version {known}")]
+    SignatureVersion {
+        /// As found.
+        found: u16,
+        /// The latest known.
+        known: u16,
+    },
+    /// More bases than a patch has room for.
+    #[error("{bases} bases are more than the 64 of a patch")]
+    TooMany {
+        /// How many.
+        bases: usize,
+    },
     /// A key of minisign that is none, or not unlocked.
     #[error("this is no {what} key of minisign, or not with this password: {why}")]
     Key {
@@ -98,9 +118,12 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::Disk(error) => error.class(),
-            Self::Version { .. } => Class::Unsupported,
-            Self::TooLarge { .. } | Self::Entangled { .. } | Self::Key { .. } => Class::Refused,
+            Self::Version { .. } | Self::SignatureVersion { .. } => Class::Unsupported,
+            Self::TooLarge { .. } | Self::TooMany { .. } | Self::Entangled { .. } | Self::Key { .. } => {
+                Class::Refused
+            }
             Self::NoPatch { .. }
+            | Self::NoSignature { .. }
             | Self::Damaged { .. }
             | Self::WrongResult { .. }
             | Self::Signature { .. }

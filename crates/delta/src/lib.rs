@@ -4,6 +4,7 @@
 //! format    the patch as a file: layout, digest, op, frame, section         docs/delta-format.md
 //! create    index of the bases ─► match ─► again ─► pack ─► write           a disk and its bases in, a patch out
 //! compose   two patches, one after the other ─► one                         a patch out, no disk needed
+//! signature enough of a disk to stand upon             docs/delta-format.md   a disk in, a signature out
 //! patched   a patch and its bases as a disk                                 a disk out
 //! ```
 //!
@@ -21,11 +22,13 @@ mod format;
 #[cfg(test)]
 mod hostile;
 mod patched;
+mod signature;
 
 pub use compose::compose;
-pub use create::{Options, Stats, create};
+pub use create::{Options, Stats, create, create_upon};
 pub use digest::{Digest, Leaves, WINDOW, survey};
 pub use error::{Error, Result};
 pub use format::patch::{BaseFacts, Facts, Patch};
 pub use format::seal::{PublicKey, SecretKey, Signature, Signing, prove};
 pub use patched::{Against, Patched};
+pub use signature::{Signature as DiskSignature, signature};

@@ -95,7 +95,7 @@ pub fn stored(disk: &dyn ReadAt, cx: &Cx<'_>) -> Result<Len> {
 }
 
 /// How sparse anchors of so many bytes must be to fit into so much memory.
-fn sparse(bytes: u64, memory: Len) -> u32 {
+pub fn sparse(bytes: u64, memory: Len) -> u32 {
     let mut sparse = DENSE;
     while table::wanted(bytes.wrapping_shr(sparse)) > table::room(memory) && sparse < 32 {
         sparse = sparse.saturating_add(1);

@@ -229,7 +229,8 @@ impl Matched {
         Self { unchanged: false, ops, ..Self::nothing(leaf) }
     }
 
-    const fn nothing(leaf: Leaf) -> Self {
+    /// Of an unchanged window.
+    pub const fn nothing(leaf: Leaf) -> Self {
         Self {
             leaf,
             unchanged: true,

@@ -12,16 +12,18 @@ mod again;
 mod gear;
 mod index;
 mod matching;
+mod remote;
 mod same;
 mod source;
 mod table;
 
 use crate::digest::{Leaves, Tree, window, windows};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::frame::{self, DICTIONARY, FRAME, Like, SPANS};
 use crate::format::layout::flag;
-use crate::format::patch::refuse_huge;
+use crate::format::patch::{BASES, BaseFacts, refuse_huge};
 use crate::format::writer::Writer;
+use crate::signature::Signature;
 use again::Again;
 use disk::{Cx, ReadAt, Total};
 use index::Index;
@@ -29,8 +31,10 @@ use matching::{Matched, Matcher, Run};
 use ondisk::num::to_u64;
 use ondisk::{Len, Span, SpanSet};
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use remote::Remote;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::Range;
 
 /// Windows of a batch, for each thread.
 const BATCH: u64 = 4;
@@ -74,46 +78,85 @@ pub fn create(
     out: &mut (dyn Write + Send),
     cx: &Cx<'_>,
 ) -> Result<Stats> {
-    refuse_huge("the target", target.len())?;
-    let memory = cx.limits.memory;
-    let (index, leaves) = Index::of(bases, Len::new(memory.get() >> 2), cx)?;
-    let flags = if options.drop_free { flag::DROP_FREE } else { 0 };
-    let writer =
-        Writer::begin(out, flags, target.len(), &leaves.iter().map(Leaves::facts).collect::<Vec<_>>())?;
-    let anchors = index::stored(target, cx)?.get().wrapping_shr(index.sparse());
-    let again = Again::new(target, anchors, Len::new(memory.get() >> 3), &cx.limits)?;
-    let sink = Sink {
-        writer,
-        again,
-        tree: Tree::default(),
-        frames: vec![Frame::default()],
-        stats: Stats::default(),
-    };
-    Work { bases, target, options, index, leaves, cx }.run(sink)
+    let memory = Len::new(cx.limits.memory.get() >> 2);
+    let (index, leaves) = Index::of(bases, memory, cx)?;
+    let facts: Vec<BaseFacts> = leaves.iter().map(Leaves::facts).collect();
+    let sparse = index.sparse();
+    let matcher = || Matcher::new(target, &index, bases, leaves.first(), cx.limits);
+    let window = |matcher: &mut Matcher<'_>, index: u64| matcher.window(index);
+    let matched = |range: Range<u64>| range.into_par_iter().map_init(matcher, window).collect();
+    Work { bases, target, options, sparse, matched: &matched, cx }.begin(&facts, out)
 }
 
+/// Writes the patch that makes `target` of the disks that these are the signatures of.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_upon<D: ReadAt + Send>(
+    signatures: &[Signature<D>],
+    target: &dyn ReadAt,
+    options: Options,
+    out: &mut (dyn Write + Send),
+    cx: &Cx<'_>,
+) -> Result<Stats> {
+    let memory = Len::new(cx.limits.memory.get() >> 2);
+    let remote = Remote::of(signatures, memory, cx)?;
+    let facts: Vec<BaseFacts> = signatures.iter().map(Signature::facts).collect();
+    let sparse = index::sparse(index::stored(target, cx)?.get(), memory);
+    let matcher = || remote::Matcher::new(target, &remote, sparse, cx.limits);
+    let window = |matcher: &mut remote::Matcher<'_, D>, index: u64| matcher.window(index);
+    let matched = |range: Range<u64>| range.into_par_iter().map_init(matcher, window).collect();
+    Work { bases: &[], target, options, sparse, matched: &matched, cx }.begin(&facts, out)
+}
+
+/// Compares windows, on all threads.
+type Match<'a> = dyn Fn(Range<u64>) -> disk::Result<Vec<Matched>> + Sync + 'a;
+
 struct Work<'a> {
+    /// What dictionaries may come from.
     bases: &'a [&'a dyn ReadAt],
     target: &'a dyn ReadAt,
     options: Options,
-    index: Index,
-    leaves: Vec<Leaves>,
+    /// An anchor in 2^n bytes.
+    sparse: u32,
+    matched: &'a Match<'a>,
     cx: &'a Cx<'a>,
 }
 
 impl Work<'_> {
+    fn begin(&self, bases: &[BaseFacts], out: &mut (dyn Write + Send)) -> Result<Stats> {
+        let (target, cx) = (self.target, self.cx);
+        refuse_huge("the target", target.len())?;
+        if to_u64(bases.len()) > BASES {
+            return Err(Error::TooMany { bases: bases.len() });
+        }
+        let flags = if self.options.drop_free { flag::DROP_FREE } else { 0 };
+        let writer = Writer::begin(out, flags, target.len(), bases)?;
+        let anchors = index::stored(target, cx)?.get().wrapping_shr(self.sparse);
+        let memory = Len::new(cx.limits.memory.get() >> 3);
+        let again = Again::new(target, anchors, memory, &cx.limits)?;
+        self.run(Sink {
+            writer,
+            again,
+            tree: Tree::default(),
+            frames: vec![Frame::default()],
+            stats: Stats::default(),
+        })
+    }
+
     fn run(&self, mut sink: Sink<'_>) -> Result<Stats> {
         let count = windows(self.target.len());
         let task = self.cx.progress.task("delta", Total::Bytes(self.target.len()));
         let batch = BATCH.saturating_mul(to_u64(rayon::current_num_threads()));
         let range = |first: u64| first..first.saturating_add(batch).min(count);
         let mut next = 0;
-        let mut matched = self.matched(range(next))?;
+        let mut matched = (self.matched)(range(next))?;
         while !matched.is_empty() {
             self.cx.cancel.check()?;
             let first = next;
             next = range(next).end;
-            let (later, done) = rayon::join(|| self.matched(range(next)), || sink.take(first, matched, self));
+            let (later, done) =
+                rayon::join(|| (self.matched)(range(next)), || sink.take(first, matched, self));
             done?;
             matched = later?;
             let done = Span::between(
@@ -123,14 +166,6 @@ impl Work<'_> {
             task.advance(done.unwrap_or_default().len().get());
         }
         sink.finish(self)
-    }
-
-    fn matched(&self, range: std::ops::Range<u64>) -> Result<Vec<Matched>> {
-        let matcher =
-            || Matcher::new(self.target, &self.index, self.bases, self.leaves.first(), self.cx.limits);
-        let all: disk::Result<Vec<Matched>> =
-            range.into_par_iter().map_init(matcher, |matcher, index| matcher.window(index)).collect();
-        Ok(all?)
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Delta {
     Verify(DeltaVerify),
     /// Make one patch of two that are applied one after the other
     Compose(DeltaCompose),
+    /// Write down of an image what it takes to make patches upon it without it
+    Signature(DeltaSignature),
 }
 
 /// The images that a patch stands on.
@@ -72,6 +74,9 @@ pub struct DeltaCreate {
     /// Tell where the bytes of the target come from
     #[arg(long)]
     pub stats: bool,
+    /// The signature of an image that whoever applies the patch has; several times for several images
+    #[arg(long = "signature", value_name = "SIG", conflicts_with = "bases", value_hint = ValueHint::FilePath)]
+    pub signatures: Vec<PathBuf>,
     /// Who signs it.
     #[command(flatten)]
     pub signer: Signer,
@@ -164,6 +169,17 @@ pub struct DeltaCompose {
     pub second: PathBuf,
     /// The patch to be made; - is standard output
     #[arg(short, long, value_name = "PATCH", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+}
+
+/// `delta signature BASE -o SIG`
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeltaSignature {
+    /// The image
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub image: PathBuf,
+    /// The signature to be made; - is standard output
+    #[arg(short, long, value_name = "SIG", value_hint = ValueHint::FilePath)]
     pub output: PathBuf,
 }
 

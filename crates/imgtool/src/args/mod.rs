@@ -25,7 +25,10 @@ pub use commands::{
     OutFormat, Recover, Replay, Stat, TarOut, Where,
 };
 pub use convert::{Compat, Compress, Convert, Layout, Measure};
-pub use delta::{Bases, Delta, DeltaApply, DeltaCompose, DeltaCreate, DeltaInfo, DeltaVerify, Signer, Trust};
+pub use delta::{
+    Bases, Delta, DeltaApply, DeltaCompose, DeltaCreate, DeltaInfo, DeltaSignature, DeltaVerify, Signer,
+    Trust,
+};
 pub use globals::{ColorWhen, Globals, ProgressWhen};
 pub use sparsify::Sparsify;
 

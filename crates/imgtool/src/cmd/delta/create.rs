@@ -1,6 +1,7 @@
 //! `delta create --base BASE TARGET -o PATCH`.
 
 use super::keys::{comment, secret};
+use super::signature;
 use super::sink::{Target, WRITE};
 use super::{is_stdio, on_threads, open, refuse_changed, refuse_over, with_disks};
 use crate::args::DeltaCreate;
@@ -10,8 +11,8 @@ use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::render::Table;
 use crate::sandbox::{Needs, folder_of};
-use delta::{Options, SecretKey, Signing, Stats};
-use disk::{Draft, ReadAt};
+use delta::{DiskSignature, Options, SecretKey, Signing, Stats};
+use disk::{Draft, FileDev, ReadAt};
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::json;
@@ -23,8 +24,10 @@ use std::path::Path;
 pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let key = secret(&args.signer)?;
     let bases = open(&args.from.bases, session)?;
+    let signatures = signature::files(&args.signatures)?;
     let target = session.open_reading(&args.target, session.globals.format)?;
-    let mut read: Vec<&Path> = args.from.bases.iter().map(std::path::PathBuf::as_path).collect();
+    let mut read: Vec<&Path> =
+        args.from.bases.iter().chain(&args.signatures).map(std::path::PathBuf::as_path).collect();
     read.push(&args.target);
     let stdout = is_stdio(&args.output);
     if !stdout {
@@ -33,6 +36,7 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
     } else {
         session.confine(&Needs::nothing(), out);
     }
+    let signatures = signature::read(signatures, session)?;
     let draft = if stdout {
         None
     } else if session.globals.dry_run {
@@ -56,13 +60,17 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
             session,
             out,
             Box::new(|bases: &[&dyn ReadAt]| match &draft {
-                Some(draft) => {
-                    write(bases, disk, (args, key.as_ref()), &mut Target { draft, at: 0 }, session)
-                }
+                Some(draft) => write(
+                    (bases, &signatures),
+                    disk,
+                    (args, key.as_ref()),
+                    &mut Target { draft, at: 0 },
+                    session,
+                ),
                 None if stdout && !session.globals.dry_run => {
-                    write(bases, disk, (args, key.as_ref()), &mut io::stdout(), session)
+                    write((bases, &signatures), disk, (args, key.as_ref()), &mut io::stdout(), session)
                 }
-                None => write(bases, disk, (args, key.as_ref()), &mut io::sink(), session),
+                None => write((bases, &signatures), disk, (args, key.as_ref()), &mut io::sink(), session),
             }),
         )?;
         Ok((stats, freed.map(Len::new)))
@@ -77,7 +85,7 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
 }
 
 fn write(
-    bases: &[&dyn ReadAt],
+    (bases, signatures): (&[&dyn ReadAt], &[DiskSignature<FileDev>]),
     target: &dyn ReadAt,
     (args, key): (&DeltaCreate, Option<&SecretKey>),
     to: &mut (dyn Write + Send),
@@ -87,8 +95,11 @@ fn write(
     let mut to = BufWriter::with_capacity(WRITE, to);
     let mut signing = Signing::new(&mut to);
     let cx = session.cx();
-    let mut stats =
-        on_threads(session, || delta::create(bases, target, options, &mut signing, &cx))?.of(&args.target)?;
+    let made = on_threads(session, || match signatures {
+        [] => delta::create(bases, target, options, &mut signing, &cx),
+        _ => delta::create_upon(signatures, target, options, &mut signing, &cx),
+    })?;
+    let mut stats = made.of(&args.target)?;
     if let Some(key) = key {
         stats.patch = signing.finish(key, &comment(session)).of(&args.output)?.get();
     }

@@ -10,6 +10,7 @@ mod create;
 mod in_place;
 mod info;
 mod keys;
+mod signature;
 mod sink;
 mod verify;
 
@@ -37,6 +38,7 @@ pub fn run(command: &Delta, session: &Session, out: &mut Output) -> Result<Exit,
         Delta::Info(args) => info::run(args, session, out),
         Delta::Verify(args) => verify::run(args, session, out),
         Delta::Compose(args) => compose::run(args, session, out),
+        Delta::Signature(args) => signature::run(args, session, out),
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) fn written<T>(
     work: impl FnOnce(&mut (dyn Write + Send)) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     if session.globals.dry_run {
+        if !is_stdio(output) {
+            Draft::foresee(output).of(output)?;
+        }
         return work(&mut io::sink());
     }
     if is_stdio(output) {
