@@ -40,4 +40,5 @@ mod receive;
 mod refused;
 mod repair;
 mod sparsify;
+mod sr;
 mod surroundings;

@@ -10,6 +10,7 @@
 pub mod age;
 mod chain;
 mod found;
+mod repository;
 
 pub use found::Found;
 
@@ -22,6 +23,7 @@ use container::foreign::Choice;
 use container::probe::{self, Certainty};
 use container::{Container, Error, Format, OpenWith, ParentRef, Part};
 use disk::{DevKind, Identity, Image, Named, OpenOptions, Overlay, Pending, ReadAt};
+use ondisk::Len;
 use ondisk::text::Printable;
 use stack::source::{Parent, Source};
 use std::path::{Path, PathBuf};
@@ -52,6 +54,8 @@ pub struct Opened<'p> {
     pub doubts: Vec<(PathBuf, &'static str)>,
     /// Why its parent was not followed, where it has one.
     pub unfollowed: Option<String>,
+    /// Its bytes, where it lies within a repository and is no file by itself.
+    within: Option<sr::Bytes>,
     /// The interrupted change beside it.
     pending: Option<Pending>,
     /// The files that it is read from besides its own.
@@ -74,6 +78,9 @@ impl Session {
     /// # Errors
     /// As [`Session::open_reading`].
     pub fn open_either<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
+        if let Some(vdi) = self.globals.vdi {
+            return self.open_vdi(path, vdi);
+        }
         let image = Image::open(path, &OpenOptions::default()).of(path)?;
         // The journal is opened now: the sandbox lets nothing be opened later.
         let pending = image.pending(&self.limits).of(path)?;
@@ -185,6 +192,7 @@ impl Session {
         told: Option<Format>,
         open: impl FnOnce(&OpenOptions) -> disk::Result<Image>,
     ) -> Result<Opened<'p>, Failure> {
+        self.refuse_vdi()?;
         // A dry run opens as the change would: it is refused where the change would be.
         let how = OpenOptions {
             write: true,
@@ -295,6 +303,7 @@ impl<'p> Opened<'p> {
             formats: Vec::new(),
             doubts: Vec::new(),
             unfollowed: None,
+            within: None,
             pending: None,
             read: Vec::new(),
         }
@@ -303,7 +312,7 @@ impl<'p> Opened<'p> {
     /// What the image names beside itself: its parent, and the files that hold parts of it.
     fn outward(&self, session: &Session) -> Result<(Option<ParentRef>, Vec<String>), Failure> {
         let view = self.view(session)?;
-        let file: &dyn ReadAt = view.as_ref().map_or(&self.image, |view| view);
+        let file = self.bytes(view.as_ref());
         match Container::open_with(file, self.format, &self.with, &session.limits) {
             Ok(container) => Ok((container.parent_ref(), container.parts())),
             // An archive names nothing; that its disk is not chosen is said by whoever wants to look at one.
@@ -318,12 +327,18 @@ impl<'p> Opened<'p> {
     /// Where it cannot be opened.
     pub fn choices(&self, session: &Session) -> Result<Option<Vec<Choice>>, Failure> {
         let view = self.view(session)?;
-        let file: &dyn ReadAt = view.as_ref().map_or(&self.image, |view| view);
+        let file = self.bytes(view.as_ref());
         match Container::open_with(file, self.format, &self.with, &session.limits) {
             Err(Error::Choose { disks }) => Ok(Some(disks)),
             Err(error) => Err(error).of(self.path),
             Ok(_) => Ok(None),
         }
+    }
+
+    /// The bytes of the image: as they will be after recovery, within a repository, or of its file.
+    fn bytes<'s>(&'s self, view: Option<&'s Overlay<'s>>) -> &'s dyn ReadAt {
+        let own = self.within().unwrap_or(&self.image);
+        view.map_or(own, |view| view)
     }
 
     /// The file as it will be after recovery, where a change of it was interrupted.
@@ -364,7 +379,25 @@ impl<'p> Opened<'p> {
     #[must_use]
     pub fn source<'a>(&self, file: &'a dyn ReadAt) -> Source<'a> {
         let (with, parent) = (self.with.clone(), self.parent.clone());
-        Source { file, format: self.format, with, parent, fixed_len: self.is_device() }
+        Source {
+            file,
+            format: self.format,
+            with,
+            parent,
+            fixed_len: self.is_device() || self.within.is_some(),
+        }
+    }
+
+    /// How long the file is, or what takes its place within a repository.
+    #[must_use]
+    pub fn file_len(&self) -> Len {
+        self.within().unwrap_or(&self.image).len()
+    }
+
+    /// The bytes of the image, where it lies within a repository.
+    #[must_use]
+    pub fn within(&self) -> Option<&dyn ReadAt> {
+        self.within.as_deref().map(|bytes| -> &dyn ReadAt { bytes })
     }
 
     /// Looks at the virtual disk, as it will be after an interrupted change is recovered.
@@ -384,7 +417,7 @@ impl<'p> Opened<'p> {
                 "{name}: an interrupted change lies beside it; shown is what `imgtool recover` makes of it"
             ));
         }
-        let file: &dyn ReadAt = view.as_ref().map_or(&self.image, |view| view);
+        let file = self.bytes(view.as_ref());
         let disk = self.source(file).open(file, &session.cx()).of(self.path)?;
         look(&disk)
     }

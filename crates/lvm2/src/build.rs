@@ -125,6 +125,7 @@ fn lv(section: Section<'_>, pvs: &BTreeMap<&str, usize>) -> Made<Lv> {
         name: checked_name(section.name())?,
         uuid: uuid(section)?,
         status: status(section)?,
+        tags: words(section, "tags")?,
         policy: policy(section, Policy::Inherit)?,
         segment_count: number(section, "segment_count")?,
         segments,
@@ -243,16 +244,18 @@ fn uuid(section: Section<'_>) -> Made<Uuid> {
 
 /// Both lists of flags: those that every version must know, and those that it need not.
 fn status(section: Section<'_>) -> Made<Vec<String>> {
-    let mut all = Vec::new();
-    for name in ["status", "flags"] {
-        for scalar in section.value(name).into_iter().flat_map(Value::scalars) {
-            match scalar {
-                Scalar::Text(text) => all.push(Printable(text.as_bytes()).to_string()),
-                _ => return Err(format!("{name} has something that is no word")),
-            }
-        }
-    }
+    let mut all = words(section, "status")?;
+    all.append(&mut words(section, "flags")?);
     Ok(all)
+}
+
+/// A list of words, safe to print; nothing where there is no such list.
+fn words(section: Section<'_>, name: &str) -> Made<Vec<String>> {
+    let word = |scalar| match scalar {
+        Scalar::Text(text) => Ok(Printable(text.as_bytes()).to_string()),
+        _ => Err(format!("{name} has something that is no word")),
+    };
+    section.value(name).into_iter().flat_map(Value::scalars).map(word).collect()
 }
 
 fn policy(section: Section<'_>, default: Policy) -> Made<Policy> {

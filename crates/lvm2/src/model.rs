@@ -65,6 +65,7 @@ pub struct Lv {
     pub(crate) name: String,
     pub(crate) uuid: Uuid,
     pub(crate) status: Vec<String>,
+    pub(crate) tags: Vec<String>,
     pub(crate) policy: Policy,
     pub(crate) segment_count: u64,
     pub(crate) segments: Vec<Segment>,
@@ -332,6 +333,12 @@ impl Lv {
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.has("WRITE")
+    }
+
+    /// The words that somebody has hung on it, safe to print.
+    #[must_use]
+    pub fn tags(&self) -> &[String] {
+        &self.tags
     }
 
     /// The logical volume that it is a part, origin or pool of.

@@ -38,6 +38,8 @@ pub struct Facts {
     pub bitmaps: Vec<BitmapFacts>,
     /// There are bitmaps, but somebody has written to the image without minding them.
     pub stale_bitmaps: bool,
+    /// It is a parent in a chain of XenServer's.
+    pub hidden: bool,
 }
 
 /// An internal snapshot.
@@ -108,6 +110,7 @@ impl<D: ReadAt> Qcow2<D> {
             extended_l2: header.geo.extended(),
             compression: header.compression,
             dirty: header.is_dirty(),
+            hidden: header.hidden,
             corrupt: header.is_corrupt(),
             backing_file: header.backing.as_ref().map(|backing| text(&backing.name)),
             backing_format: format.map(text),

@@ -73,6 +73,8 @@ pub struct Header {
     pub compression: Compression,
     pub backing: Option<Backing>,
     pub bitmaps: Option<BitmapDirectory>,
+    /// XenServer marks it as the parent of others.
+    pub hidden: bool,
 }
 
 impl Header {
@@ -129,6 +131,7 @@ impl Header {
             compression: compression(&record, length)?,
             backing: backing(file, &record, geo, extensions.backing_format)?,
             bitmaps: extensions.bitmaps,
+            hidden: extensions.hidden,
         };
         header.check_tables(file.len())?;
         Ok((header, refcount_table(&record, geo, file.len())))
@@ -297,6 +300,7 @@ struct Extensions {
     backing_format: Option<Vec<u8>>,
     bitmaps: Option<BitmapDirectory>,
     names: Vec<u8>,
+    hidden: bool,
 }
 
 impl Extensions {
@@ -339,6 +343,7 @@ impl Extensions {
         match kind {
             extension::BACKING_FORMAT => self.backing_format = Some(data.to_vec()),
             extension::FEATURE_NAMES => self.names = data.to_vec(),
+            extension::HIDDEN => self.hidden = data.first().is_some_and(|byte| *byte != 0),
             extension::BITMAPS => {
                 let ext = layout::Bitmaps::read_from_bytes(data).map_err(|_| {
                     bad(at, format!("the bitmaps extension has {} bytes, not 24", data.len()))

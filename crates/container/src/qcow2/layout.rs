@@ -52,6 +52,8 @@ pub mod extension {
     pub const BACKING_FORMAT: u32 = 0xe279_2aca;
     /// Names of feature bits.
     pub const FEATURE_NAMES: u32 = 0x6803_f857;
+    /// XenServer's: whether the image is the parent of others.
+    pub const HIDDEN: u32 = 0x7661_7465;
     /// Where the bitmaps are.
     pub const BITMAPS: u32 = 0x2385_2875;
 }

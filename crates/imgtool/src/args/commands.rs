@@ -41,6 +41,9 @@ pub enum Command {
     /// Ship the difference between images, not the images
     #[command(subcommand)]
     Delta(super::Delta),
+    /// Look into storage repositories of XenServer and XCP-ng
+    #[command(subcommand)]
+    Sr(super::Sr),
     /// Look into the filesystem of an image
     #[command(subcommand)]
     Fs(Fs),

@@ -102,6 +102,21 @@ pub struct Measure {
 }
 
 impl Convert {
+    /// A conversion into a new image, without anything special.
+    #[must_use]
+    pub fn plain(src: &Path, dst: &Path, output_format: Option<OutFormat>) -> Self {
+        Self {
+            src: src.to_owned(),
+            dst: dst.to_owned(),
+            in_place: false,
+            output_format,
+            keep_chain: false,
+            layout: Layout::default(),
+            compress: None,
+            change: Change::default(),
+        }
+    }
+
     /// Whether standard output carries the disk.
     pub(super) fn streams(&self) -> bool {
         self.dst == Path::new("-")

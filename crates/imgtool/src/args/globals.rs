@@ -5,6 +5,7 @@ use clap::{ArgAction, ValueEnum, ValueHint};
 use container::Format;
 use disk::Limits;
 use ondisk::Len;
+use ondisk::guid::Uuid;
 use ondisk::size::{BadSize, parse_len};
 use std::path::PathBuf;
 
@@ -37,6 +38,8 @@ pub struct Globals {
     pub format: Option<Format>,
     /// The disk of an archive of several.
     pub disk: Option<String>,
+    /// The virtual disk of a storage repository.
+    pub vdi: Option<Uuid>,
 }
 
 // The same options as typed at one level: before the command, or after it. (The parser's own notion of global options
@@ -83,6 +86,9 @@ pub(super) struct Typed {
     /// The disk of an archive (XVA) that holds several: its name, UUID or device
     #[arg(long, value_name = "NAME")]
     disk: Option<String>,
+    /// The image is a storage repository, and meant is this virtual disk of it, to be read only
+    #[arg(long, value_name = "UUID", value_parser = uuid)]
+    vdi: Option<Uuid>,
 }
 
 impl Typed {
@@ -104,6 +110,7 @@ impl Typed {
             color: later.color.or(self.color),
             format: later.format.or(self.format),
             disk: later.disk.or(self.disk),
+            vdi: later.vdi.or(self.vdi),
         }
     }
 }
@@ -124,6 +131,7 @@ impl From<Typed> for Globals {
             color: typed.color.unwrap_or(ColorWhen::Auto),
             format: typed.format,
             disk: typed.disk,
+            vdi: typed.vdi,
         }
     }
 }
@@ -159,6 +167,10 @@ pub(super) fn format() -> impl TypedValueParser<Value = Format> {
         other => PossibleValue::new(other.name()),
     }))
     .try_map(|name| name.parse::<Format>())
+}
+
+fn uuid(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "not a UUID")
 }
 
 fn memory(text: &str) -> Result<Len, BadSize> {

@@ -17,6 +17,7 @@ mod convert;
 mod delta;
 mod globals;
 mod sparsify;
+mod sr;
 
 pub use chain::{Chain, ChainList, Coalesce, Flatten, Rebase, Snapshot};
 pub use check::Check;
@@ -31,6 +32,7 @@ pub use delta::{
 };
 pub use globals::{ColorWhen, Globals, ProgressWhen};
 pub use sparsify::Sparsify;
+pub use sr::{Sr, SrCheck, SrExport, SrScan};
 
 use crate::exit::{Exit, Failure};
 use clap::error::ErrorKind;

@@ -30,8 +30,13 @@ use table::{DiskId, Kind, Partition, Table};
 /// Where the image cannot be read.
 pub fn run(args: &Info, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let opened = session.open_reading(&args.image, session.globals.format)?;
-    let stored = std::fs::metadata(&args.image).map_err(|error| Failure::io(&args.image, &error))?;
-    let stored = Len::new(stored.blocks().saturating_mul(512));
+    let stored = match opened.within() {
+        Some(bytes) => bytes.len(),
+        None => {
+            let meta = std::fs::metadata(&args.image).map_err(|error| Failure::io(&args.image, &error))?;
+            Len::new(meta.blocks().saturating_mul(512))
+        }
+    };
     session.confine(&Needs::nothing(), out);
     if let Some(disks) = opened.choices(session)? {
         return foreign::tell_choices(&opened, stored, &disks, out);
@@ -76,7 +81,7 @@ struct Picture<'a> {
 impl Picture<'_> {
     fn tree(&self, inside: Option<&Inside>) -> Tree {
         let mut tree = Tree::new();
-        let file = self.opened.image.len();
+        let file = self.opened.file_len();
         tree.push(
             0,
             format!(
@@ -128,7 +133,7 @@ impl Picture<'_> {
         put("format", self.opened.format.name().into());
         put("virtual-size", self.len.get().into());
         put("actual-size", self.stored.get().into());
-        put("file-size", self.opened.image.len().get().into());
+        put("file-size", self.opened.file_len().get().into());
         match &self.facts {
             Facts::Qcow2(facts) => {
                 put("cluster-size", facts.cluster_size.get().into());

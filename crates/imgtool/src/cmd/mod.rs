@@ -18,6 +18,7 @@ mod map;
 mod measure;
 mod recover;
 mod sparsify;
+mod sr;
 
 use crate::args::{self, Command};
 use crate::cx::Session;
@@ -46,6 +47,7 @@ pub fn run(command: &Command, session: &Session, out: &mut Output) -> Result<Exi
         Command::Measure(args) => measure::run(args, session, out),
         Command::Chain(args) => chain::run(args, session, out),
         Command::Delta(args) => delta::run(args, session, out),
+        Command::Sr(args) => sr::run(args, session, out),
         Command::Fs(args) => fs::run(args, session, out),
     }
 }

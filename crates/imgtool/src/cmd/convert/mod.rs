@@ -213,5 +213,6 @@ fn sharable<'a>(opened: &'a Opened<'_>, disk: &Container<&dyn ReadAt>) -> Option
         Container::Vhd(vhd) => vhd.kind() == container::vhd::Kind::Fixed,
         _ => false,
     };
-    opened.image.descriptor().filter(|_| begins && !opened.is_device() && !opened.is_pending())
+    let own = opened.within().is_none();
+    opened.image.descriptor().filter(|_| begins && own && !opened.is_device() && !opened.is_pending())
 }

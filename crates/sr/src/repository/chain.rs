@@ -1,0 +1,54 @@
+//! What a VDI stands on.
+
+use super::{Parent, Repository, Vdi, open};
+use crate::store::Store;
+use crate::{Error, Result};
+use disk::Cx;
+use ondisk::guid::Uuid;
+use stack::source;
+use std::sync::Arc;
+
+impl Repository {
+    /// The VDI of that identifier.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn named(&self, store: &dyn Store, uuid: Uuid) -> Result<&Vdi> {
+        let sr = store.title().uuid;
+        self.vdi(uuid).ok_or_else(|| Error::NoVdi {
+            vdi: uuid,
+            sr: sr.map_or_else(|| "without an identifier".to_owned(), |uuid| uuid.to_string()),
+        })
+    }
+
+    /// Opens what a VDI stands on, the lowest first; each has the one before below it.
+    ///
+    /// # Errors
+    /// Where one cannot be read, is not there, or they come back to themselves.
+    pub fn below(&self, store: &dyn Store, vdi: &Vdi, cx: &Cx<'_>) -> Result<Vec<source::Parent>> {
+        let mut chain: Vec<&Vdi> = Vec::new();
+        let mut child = vdi;
+        let wrong = |vdi: &Vdi, why: String| Err(Error::Chain { vdi: vdi.uuid, why });
+        loop {
+            match &child.parent {
+                Parent::None => break,
+                Parent::Missing(name) => return wrong(child, format!("its parent {name} is not there")),
+                Parent::Vdi(_) if chain.len() >= cx.limits.chain_depth => {
+                    return wrong(vdi, format!("it stands on more than {} others", cx.limits.chain_depth));
+                }
+                Parent::Vdi(parent) => child = self.named(store, *parent)?,
+            }
+            chain.push(child);
+        }
+        let mut opened: Vec<source::Parent> = Vec::new();
+        for vdi in chain.into_iter().rev() {
+            let mut disk = open(store, &vdi.entry, vdi.uuid, vdi.format, cx)?;
+            if let Some(parent) = opened.last().cloned() {
+                let set = disk.set_parent(Box::new(parent.disk), parent.id);
+                set.map_err(|source| Error::Image { vdi: vdi.uuid, source })?;
+            }
+            opened.push(source::Parent { id: disk.uuid(), disk: Arc::new(disk) });
+        }
+        Ok(opened)
+    }
+}
