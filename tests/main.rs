@@ -42,3 +42,4 @@ mod repair;
 mod sparsify;
 mod sr;
 mod surroundings;
+mod vcdiff;

@@ -25,6 +25,7 @@ pub mod loaders;
 pub mod stacked;
 pub mod tables;
 pub mod targets;
+pub mod vcdiff;
 pub mod volumes;
 
 use base::Base;

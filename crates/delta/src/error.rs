@@ -39,6 +39,20 @@ pub enum Error {
         /// Where on the disk.
         at: Offset,
     },
+    /// What a patch makes has not the checksum that it says: nobody knows which of the two is the wrong one.
+    #[error(
+        "bytes {at} and following of the result do not have their checksum: the patch was made from another base, or is damaged"
+    )]
+    Mismatch {
+        /// Where on the disk.
+        at: Offset,
+    },
+    /// What a patch needs and is not known here.
+    #[error("{what} cannot be read")]
+    Unsupported {
+        /// What.
+        what: String,
+    },
     /// A base that the patch was not made for, or too few of them.
     #[error("{found}; the patch needs {wanted}")]
     WrongBase {
@@ -118,7 +132,9 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::Disk(error) => error.class(),
-            Self::Version { .. } | Self::SignatureVersion { .. } => Class::Unsupported,
+            Self::Version { .. } | Self::SignatureVersion { .. } | Self::Unsupported { .. } => {
+                Class::Unsupported
+            }
             Self::TooLarge { .. } | Self::TooMany { .. } | Self::Entangled { .. } | Self::Key { .. } => {
                 Class::Refused
             }
@@ -128,6 +144,7 @@ impl Classified for Error {
             | Self::WrongResult { .. }
             | Self::Signature { .. }
             | Self::NotInARow { .. }
+            | Self::Mismatch { .. }
             | Self::WrongBase { .. } => Class::Corrupt,
         }
     }
@@ -135,7 +152,7 @@ impl Classified for Error {
     fn help(&self) -> Option<String> {
         match self {
             Self::Disk(error) => error.help(),
-            Self::WrongBase { .. } => {
+            Self::WrongBase { .. } | Self::Mismatch { .. } => {
                 Some("give the images that the patch was made from, unchanged, with --base".to_owned())
             }
             Self::Signature { .. } => {
@@ -149,6 +166,7 @@ impl Classified for Error {
                     .to_owned(),
             ),
             Self::Version { .. } => Some("a later imgtool reads it".to_owned()),
+            Self::Unsupported { .. } => Some("have it made by `xdelta3 -e`".to_owned()),
             Self::Damaged { .. } | Self::WrongResult { .. } => {
                 Some("fetch the patch again, or have it made again".to_owned())
             }

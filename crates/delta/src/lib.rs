@@ -6,6 +6,7 @@
 //! compose   two patches, one after the other ─► one                         a patch out, no disk needed
 //! signature enough of a disk to stand upon             docs/delta-format.md   a disk in, a signature out
 //! patched   a patch and its bases as a disk                                 a disk out
+//! vcdiff    the same in the format of xdelta3: RFC 3284
 //! ```
 //!
 //! 1. Both sides are disks: bytes at positions, and a map of what is stored. No container or filesystem is known here.
@@ -23,6 +24,7 @@ mod format;
 mod hostile;
 mod patched;
 mod signature;
+pub mod vcdiff;
 
 pub use compose::compose;
 pub use create::{Options, Stats, create, create_upon};

@@ -6,6 +6,7 @@ pub mod journal;
 pub mod loaders;
 pub mod stacked;
 pub mod tables;
+pub mod vcdiff;
 pub mod volumes;
 
 use disk::{Change, Disk, MemDisk, Overlay};

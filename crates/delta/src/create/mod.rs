@@ -26,8 +26,9 @@ use crate::format::writer::Writer;
 use crate::signature::Signature;
 use again::Again;
 use disk::{Cx, ReadAt, Total};
-use index::Index;
-use matching::{Matched, Matcher, Run};
+pub use index::Index;
+use matching::Run;
+pub use matching::{Matched, Matcher};
 use ondisk::num::to_u64;
 use ondisk::{Len, Span, SpanSet};
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
@@ -283,7 +284,7 @@ impl Sink<'_> {
 }
 
 impl Stats {
-    fn add(&mut self, ops: &[crate::format::op::Op]) {
+    pub(crate) fn add(&mut self, ops: &[crate::format::op::Op]) {
         use crate::format::op::Op;
         for op in ops {
             let sum = match op {

@@ -20,13 +20,13 @@ use crate::format::op::Op;
 use crate::format::patch::Patch;
 use crate::format::section::{Entry, Section};
 use disk::{Cx, ExtentKind, ExtentMap, Limits, ReadAt};
-use kept::Kept;
+pub use kept::Kept;
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
 use prove::Make;
 use std::fmt::Write;
 use std::sync::Arc;
-use turns::Turns;
+pub use turns::Turns;
 
 /// Lists that are kept.
 const LISTS: usize = 4;

@@ -1,7 +1,7 @@
 //! What the commands on differences take.
 
 use super::{Change, OutFormat};
-use clap::{Subcommand, ValueHint};
+use clap::{Subcommand, ValueEnum, ValueHint};
 use ondisk::size::parse_bytes;
 use ondisk::{Len, Offset, Span};
 use std::path::PathBuf;
@@ -53,6 +53,15 @@ pub struct Trust {
     pub pubkey: Option<String>,
 }
 
+/// The format of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PatchFormat {
+    /// Our own.
+    Native,
+    /// That of RFC 3284, which xdelta3 reads.
+    Vcdiff,
+}
+
 /// `delta create --base BASE TARGET -o PATCH`
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeltaCreate {
@@ -65,6 +74,15 @@ pub struct DeltaCreate {
     /// The patch to be made; - is standard output
     #[arg(short, long, value_name = "PATCH", value_hint = ValueHint::FilePath)]
     pub output: PathBuf,
+    /// Format of the patch: native, vcdiff (which xdelta3 reads; one base); that of the images is told with -f
+    #[arg(
+        id = "patch_format",
+        long = "format",
+        value_name = "FORMAT",
+        default_value = "native",
+        hide_possible_values = true
+    )]
+    pub format: PatchFormat,
     /// How much work goes into compression: 1 to 22
     #[arg(long, value_name = "LEVEL", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: i32,
@@ -88,7 +106,7 @@ pub struct DeltaApply {
     /// What the patch was made from.
     #[command(flatten)]
     pub from: Bases,
-    /// The patch; - is standard input
+    /// The patch, which may be one of xdelta3; - is standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub patch: PathBuf,
     /// The image to be made; - is standard output, raw

@@ -27,8 +27,8 @@ pub use commands::{
 };
 pub use convert::{Compat, Compress, Convert, Layout, Measure};
 pub use delta::{
-    Bases, Delta, DeltaApply, DeltaCompose, DeltaCreate, DeltaInfo, DeltaSignature, DeltaVerify, Signer,
-    Trust,
+    Bases, Delta, DeltaApply, DeltaCompose, DeltaCreate, DeltaInfo, DeltaSignature, DeltaVerify, PatchFormat,
+    Signer, Trust,
 };
 pub use globals::{ColorWhen, Globals, ProgressWhen};
 pub use sparsify::Sparsify;
@@ -65,7 +65,10 @@ pub fn command() -> clap::Command {
 
 /// Adds the global options to a command and to everything below it.
 fn with_globals(command: clap::Command) -> clap::Command {
-    Typed::augment_args(command.arg_required_else_help(false)).mut_subcommands(with_globals)
+    // `delta create` makes something that has a format, too; there that of the images is told with -f only.
+    let own = command.get_arguments().any(|arg| arg.get_long() == Some("format"));
+    let command = Typed::augment_args(command.arg_required_else_help(false)).mut_subcommands(with_globals);
+    if own { command.mut_arg("format", |arg| arg.long(None)) } else { command }
 }
 
 /// What came of reading a command line.

@@ -1,6 +1,7 @@
 //! `delta apply --base BASE PATCH -o OUT`.
 
 use super::keys::trusted;
+use super::patch::AnyPatch;
 use super::{
     Surveyed, as_child, in_place, is_stdio, keep, known, on_threads, open, open_patch, patch_file,
     refuse_changed, refuse_over, surveyed, with_disks,
@@ -15,6 +16,7 @@ use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use container::write::Layer;
 use container::{Container, Create, Format, Mapped};
+use delta::vcdiff::Decoded;
 use delta::{Patch, Patched};
 use disk::{FileDev, ReadAt, Slice};
 use ondisk::Span;
@@ -48,9 +50,10 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     let known = known(&bases, args.no_cache, session);
     session.confine(&known.iter().fold(needs, |needs, known| known.needs(needs)), out);
     let patch = open_patch(file, trusted.as_ref(), &args.patch, output, session)?;
-    if patch.facts().drop_free {
-        out.warn("blocks that no filesystem used read as zero: the patch was made with --drop-free");
-    }
+    patch.refuse_more(&args.patch, bases.len())?;
+    patch.warn(out);
+    let patch =
+        if args.as_child { AnyPatch::Native(patch.native(&args.patch, "--as-child")?) } else { patch };
     let to = To { output, format, stdout };
     let (made, says) = with_disks(
         &bases,
@@ -58,6 +61,13 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
         session,
         out,
         Box::new(|disks: &[&dyn ReadAt]| {
+            let patch = match patch {
+                AnyPatch::Native(patch) => patch,
+                AnyPatch::Vcdiff(patch) => {
+                    let whole = Decoded::new(patch, disks.first().copied(), session.limits).of(&args.patch)?;
+                    return Ok((flat(&whole, &to, args, session)?, None));
+                }
+            };
             let given = on_threads(session, || surveyed(disks, &known, &session.cx()))?.of(&args.patch)?;
             keep(&bases, &known, &given, session);
             make_disk(&to, (patch, &bases, given), args, session, out)
@@ -97,20 +107,29 @@ fn make_disk(
         let (made, says) = as_child::make(&whole, base, (to.format, to.output), session, out)?;
         return Ok((Some(made), Some(says)));
     }
+    Ok((flat(&whole, to, args, session)?, None))
+}
+
+/// Writes the disk, or the part that is asked for.
+fn flat(
+    whole: &dyn ReadAt,
+    to: &To<'_>,
+    args: &DeltaApply,
+    session: &Session,
+) -> Result<Option<Made>, Failure> {
     let all = Span::whole(whole.len());
     let span = args.range.unwrap_or(all);
     if !all.contains(span) {
         let why = format!("bytes {span} lie outside the disk of {} bytes", whole.len());
         return Err(make::refused(&args.patch, why));
     }
-    let part = Slice::new(&whole, span).of(&args.patch)?;
+    let part = Slice::new(whole, span).of(&args.patch)?;
     let disk = Container::open(&part, Format::Raw, &session.limits).of(&args.patch)?;
-    let made = if to.stdout {
+    if to.stdout {
         pour(&disk, disk.len(), &args.patch, session).map(|()| None)
     } else {
         image(&disk, to, session).map(Some)
-    };
-    Ok((made?, None))
+    }
 }
 
 fn image(disk: &dyn Mapped, to: &To<'_>, session: &Session) -> Result<Made, Failure> {

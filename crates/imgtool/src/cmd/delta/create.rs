@@ -4,7 +4,7 @@ use super::keys::{comment, secret};
 use super::signature;
 use super::sink::{Target, WRITE};
 use super::{is_stdio, on_threads, open, refuse_changed, refuse_over, with_disks};
-use crate::args::DeltaCreate;
+use crate::args::{DeltaCreate, PatchFormat};
 use crate::cmd::sparsify::free_of;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
@@ -22,6 +22,7 @@ use std::path::Path;
 
 /// Runs it.
 pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
+    refuse_foreign(args)?;
     let key = secret(&args.signer)?;
     let bases = open(&args.from.bases, session)?;
     let signatures = signature::files(&args.signatures)?;
@@ -84,6 +85,23 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
     tell(args, &stats, freed, session, out)
 }
 
+/// Refuses what a VCDIFF has no place for.
+fn refuse_foreign(args: &DeltaCreate) -> Result<(), Failure> {
+    let refused = |what: &str| {
+        Err(Failure::usage(format!("a VCDIFF has no place for {what}"))
+            .with_help("leave out --format vcdiff"))
+    };
+    match args.format {
+        PatchFormat::Native => Ok(()),
+        PatchFormat::Vcdiff if args.from.bases.len() > 1 => refused("more than one --base"),
+        PatchFormat::Vcdiff if args.signer.sign.is_some() => refused("what --sign adds"),
+        PatchFormat::Vcdiff if !args.signatures.is_empty() => {
+            refused("a base of which only --signature is there")
+        }
+        PatchFormat::Vcdiff => Ok(()),
+    }
+}
+
 fn write(
     (bases, signatures): (&[&dyn ReadAt], &[DiskSignature<FileDev>]),
     target: &dyn ReadAt,
@@ -95,9 +113,12 @@ fn write(
     let mut to = BufWriter::with_capacity(WRITE, to);
     let mut signing = Signing::new(&mut to);
     let cx = session.cx();
-    let made = on_threads(session, || match signatures {
-        [] => delta::create(bases, target, options, &mut signing, &cx),
-        _ => delta::create_upon(signatures, target, options, &mut signing, &cx),
+    let made = on_threads(session, || match (args.format, signatures) {
+        (PatchFormat::Vcdiff, _) => {
+            delta::vcdiff::create(bases.first().copied(), target, args.level, &mut signing, &cx)
+        }
+        (PatchFormat::Native, []) => delta::create(bases, target, options, &mut signing, &cx),
+        (PatchFormat::Native, _) => delta::create_upon(signatures, target, options, &mut signing, &cx),
     })?;
     let mut stats = made.of(&args.target)?;
     if let Some(key) = key {

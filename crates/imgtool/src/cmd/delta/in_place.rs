@@ -39,7 +39,8 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     let mut known = vec![Known::of(&opened, false, session)];
     known.extend(others.iter().map(|other| Known::of(other, !args.no_cache, session)));
     session.confine_change(first, &args.change, out);
-    let patch = super::open_patch(file, trusted.as_ref(), &args.patch, first, session)?;
+    let patch = super::open_patch(file, trusted.as_ref(), &args.patch, first, session)?
+        .native(&args.patch, "--in-place")?;
     let before = as_it_is(&opened)?;
     let before: &dyn ReadAt = &before;
     let base = opened.source(before).open(before, &session.cx()).of(first)?;

@@ -6,9 +6,11 @@ use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of};
 use crate::output::Output;
 use crate::sandbox::Needs;
+use delta::vcdiff::{Secondary, Vcdiff, is_vcdiff};
 use delta::{BaseFacts, Patch};
 use disk::FileDev;
 use ondisk::size::Human;
+use ondisk::text::Printable;
 use serde_json::{Value, json};
 
 /// Runs it.
@@ -17,6 +19,9 @@ pub(super) fn run(args: &DeltaInfo, session: &Session, out: &mut Output) -> Resu
     let file = FileDev::new(super::plain(&args.patch)?).of(&args.patch)?;
     session.confine(&Needs::nothing(), out);
     require(trusted.as_ref(), &file, &args.patch)?;
+    if is_vcdiff(&file).of(&args.patch)? {
+        return vcdiff(&Vcdiff::open(file, &session.limits).of(&args.patch)?, out);
+    }
     let patch = Patch::open(file, &session.limits).of(&args.patch)?;
     let facts = patch.facts();
     let line = |what: &str, disk: &BaseFacts| {
@@ -48,6 +53,39 @@ pub(super) fn run(args: &DeltaInfo, session: &Session, out: &mut Output) -> Resu
         "key": facts.signature.as_ref().map(|signature| &signature.key),
         "trusted-comment": facts.signature.as_ref().filter(|_| trusted.is_some()).map(|signature| &signature.comment),
         "literal": facts.literals.get(),
+    }))?;
+    Ok(Exit::Done)
+}
+
+/// What is known of a patch of xdelta3: no digests, and of its base only where copies from it end.
+fn vcdiff(patch: &Vcdiff<FileDev>, out: &mut Output) -> Result<Exit, Failure> {
+    let facts = patch.facts();
+    let codec = facts.secondary.map_or("none", Secondary::name);
+    let text = Printable(&facts.text).to_string();
+    out.line(format!("patch   {} ({} bytes), VCDIFF, {codec}", Human(facts.len), facts.len));
+    if let Some(base) = facts.base {
+        out.line(format!("base    at least {} ({base} bytes)", Human(base)));
+    }
+    out.line(format!("target  {} ({} bytes)", Human(facts.target), facts.target));
+    out.line(match facts.unchecked {
+        0 => format!("{} windows, each with a checksum", facts.windows),
+        some => format!("{} windows, {some} of them without a checksum", facts.windows),
+    });
+    if !text.is_empty() {
+        out.line(format!("text    {text}"));
+    }
+    let base = facts.base.map(|len| json!({ "size": null, "at-least": len.get(), "digest": null }));
+    out.document(&json!({
+        "format": "vcdiff",
+        "size": facts.len.get(),
+        "bases": base.into_iter().collect::<Vec<Value>>(),
+        "target": { "size": facts.target.get(), "digest": null },
+        "codec": codec,
+        "drop-free": null,
+        "signed": false,
+        "windows": facts.windows,
+        "unchecked-windows": facts.unchecked,
+        "text": text,
     }))?;
     Ok(Exit::Done)
 }

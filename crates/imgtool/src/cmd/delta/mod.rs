@@ -10,6 +10,7 @@ mod create;
 mod in_place;
 mod info;
 mod keys;
+mod patch;
 mod signature;
 mod sink;
 mod verify;
@@ -20,8 +21,9 @@ use crate::exit::{Exit, Failure, Of, show};
 use crate::known::Known;
 use crate::open::Opened;
 use crate::output::Output;
-use delta::{Leaves, Patch, PublicKey};
+use delta::{Leaves, PublicKey};
 use disk::{Cx, Draft, FileDev, ReadAt};
+use patch::AnyPatch;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -131,11 +133,11 @@ fn open_patch(
     path: &Path,
     near: &Path,
     session: &Session,
-) -> Result<Patch<FileDev>, Failure> {
+) -> Result<AnyPatch, Failure> {
     let file = file.map_or_else(|| spooled(near, session), Ok)?;
     let file = FileDev::new(file).of(path)?;
     keys::require(trusted, &file, path)?;
-    Patch::open(file, &session.limits).of(path)
+    AnyPatch::open(file, path, session)
 }
 
 /// A file without a name, with all that comes from standard input.

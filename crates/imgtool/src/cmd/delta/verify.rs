@@ -1,13 +1,15 @@
 //! `delta verify --base BASE PATCH`.
 
 use super::keys::{require, trusted};
+use super::patch::AnyPatch;
 use super::{keep, known, on_threads, open, surveyed, with_disks};
 use crate::args::DeltaVerify;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::sandbox::Needs;
-use delta::{Error, Patch, Patched};
+use delta::vcdiff::Decoded;
+use delta::{Error, Patched};
 use disk::{FileDev, ReadAt};
 use serde_json::json;
 
@@ -19,8 +21,12 @@ pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Re
     let known = known(&bases, args.no_cache, session);
     session.confine(&known.iter().fold(Needs::nothing(), |needs, known| known.needs(needs)), out);
     require(trusted.as_ref(), &file, &args.patch)?;
-    let patch = Patch::open(file, &session.limits).of(&args.patch)?;
-    patch.check(&session.cx()).of(&args.patch)?;
+    let patch = AnyPatch::open(file, &args.patch, session)?;
+    patch.refuse_more(&args.patch, bases.len())?;
+    patch.warn_unchecked(out);
+    if let AnyPatch::Native(patch) = &patch {
+        patch.check(&session.cx()).of(&args.patch)?;
+    }
     let found = with_disks(
         &bases,
         Vec::new(),
@@ -28,11 +34,21 @@ pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Re
         out,
         Box::new(|disks: &[&dyn ReadAt]| {
             let cx = session.cx();
-            let given = on_threads(session, || surveyed(disks, &known, &cx))?.of(&args.patch)?;
-            keep(&bases, &known, &given, session);
-            match on_threads(session, || Patched::verified(patch, given, &cx))? {
-                Ok(_) => Ok(None),
-                Err(error @ Error::WrongBase { .. }) => Ok(Some(error.to_string())),
+            let found = match patch {
+                AnyPatch::Vcdiff(patch) => on_threads(session, || {
+                    Decoded::new(patch, disks.first().copied(), cx.limits)?.verify(&cx)
+                })?,
+                AnyPatch::Native(patch) => {
+                    let given = on_threads(session, || surveyed(disks, &known, &cx))?.of(&args.patch)?;
+                    keep(&bases, &known, &given, session);
+                    on_threads(session, || Patched::verified(patch, given, &cx))?.map(drop)
+                }
+            };
+            match found {
+                Ok(()) => Ok(None),
+                Err(error @ (Error::WrongBase { .. } | Error::Mismatch { .. })) => {
+                    Ok(Some(error.to_string()))
+                }
                 Err(error) => Err(error).of(&args.patch),
             }
         }),
