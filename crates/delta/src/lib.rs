@@ -1,7 +1,7 @@
 //! The difference of two disks.
 //!
 //! ```text
-//! format    the patch as a file: layout, digest, op, frame, section         docs/delta-format.md
+//! format    the patch as a file: layout, digest, op, frame, codec, section  docs/delta-format.md
 //! create    index of the bases ─► match ─► again ─► pack ─► write           a disk and its bases in, a patch out
 //! compose   two patches, one after the other ─► one                         a patch out, no disk needed
 //! signature enough of a disk to stand upon             docs/delta-format.md   a disk in, a signature out
@@ -30,6 +30,7 @@ pub use compose::compose;
 pub use create::{Options, Stats, create, create_upon};
 pub use digest::{Digest, Leaves, WINDOW, survey};
 pub use error::{Error, Result};
+pub use format::codec::Codec;
 pub use format::patch::{BaseFacts, Facts, Patch};
 pub use format::seal::{PublicKey, SecretKey, Signature, Signing, prove};
 pub use patched::{Against, Patched};

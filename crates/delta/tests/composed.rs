@@ -6,7 +6,7 @@
     clippy::unwrap_used
 )]
 
-use delta::{Options, Patch, Patched, compose, create, survey};
+use delta::{Codec, Options, Patch, Patched, compose, create, survey};
 use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
 use ondisk::{Len, Offset};
 
@@ -27,7 +27,7 @@ fn patch(bases: &[&[u8]], target: &[u8]) -> Vec<u8> {
     let disks: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
     let bases: Vec<&dyn ReadAt> = disks.iter().map(|disk| disk as &dyn ReadAt).collect();
     let mut out = Vec::new();
-    let options = Options { level: 3, drop_free: false };
+    let options = Options { codec: Codec::Zstd, level: 3, drop_free: false };
     with_cx(|cx| create(&bases, &MemDisk::from_bytes(target), options, &mut out, cx)).unwrap();
     out
 }

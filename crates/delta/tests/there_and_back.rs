@@ -6,7 +6,7 @@
     clippy::unwrap_used
 )]
 
-use delta::{Options, Patch, Patched, Stats, create, survey};
+use delta::{Codec, Options, Patch, Patched, Stats, create, survey};
 use disk::{Cancel, Cx, Limits, MemDisk, Progress, Quiet, ReadAt, Task, Total};
 use ondisk::{Len, Offset};
 use std::sync::Arc;
@@ -26,11 +26,16 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+const OPTIONS: Options = Options { codec: Codec::Zstd, level: 3, drop_free: false };
+
 fn patch(bases: &[&[u8]], target: &[u8]) -> (Vec<u8>, Stats) {
+    patch_by(OPTIONS, bases, target)
+}
+
+fn patch_by(options: Options, bases: &[&[u8]], target: &[u8]) -> (Vec<u8>, Stats) {
     let disks: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
     let bases: Vec<&dyn ReadAt> = disks.iter().map(|disk| disk as &dyn ReadAt).collect();
     let mut out = Vec::new();
-    let options = Options { level: 3, drop_free: false };
     let stats = with_cx(|cx| create(&bases, &MemDisk::from_bytes(target), options, &mut out, cx)).unwrap();
     (out, stats)
 }
@@ -110,6 +115,44 @@ fn several_bases() {
     assert!(stats.literals < 1000, "{stats:?}");
 }
 
+/// Code, text and noise among each other, beside what they were changed from: with every codec and size of frames.
+#[test]
+fn every_codec_and_level() {
+    let code = |seed: u32| -> Vec<u8> {
+        (0..30_000_u32)
+            .flat_map(|at| {
+                let to = (at.wrapping_mul(seed) % 97).wrapping_mul(4096).wrapping_sub(at * 13).to_le_bytes();
+                [
+                    0xe8,
+                    to[0],
+                    to[1],
+                    to[2],
+                    if to[3] < 128 { 0 } else { 255 },
+                    0x48,
+                    0x89,
+                    (at % 7) as u8,
+                    0xc3,
+                ]
+            })
+            .collect()
+    };
+    let text = |step: usize| -> Vec<u8> {
+        (0..60_000).step_by(step).flat_map(|line| format!("line {line} of a log\n").into_bytes()).collect()
+    };
+    let base = [code(3), text(2), noise(20, 1 << 20)].concat();
+    let target = [text(3), noise(21, 1 << 20), code(5), text(7), noise(20, 100_000)].concat();
+    let mut sizes = Vec::new();
+    for (codec, level) in [(Codec::Zstd, 1), (Codec::Zstd, 9), (Codec::Zstd, 15), (Codec::Xz, 6)] {
+        let (patch, _) = patch_by(Options { codec, level, ..OPTIONS }, &[&base], &target);
+        assert!(apply(&[&base], &patch).unwrap() == target, "{codec:?}, level {level}");
+        let opened = Patch::open(MemDisk::from_bytes(&patch), &LIMITS).unwrap();
+        assert_eq!(opened.codecs().unwrap(), [codec]);
+        sizes.push(patch.len());
+    }
+    // What is noise stays as large as it is; beside it there is little.
+    assert!(sizes.iter().all(|size| (1 << 20..3 << 19).contains(size)), "{sizes:?}");
+}
+
 #[test]
 fn a_patch_does_not_depend_on_the_number_of_threads() {
     let base = noise(9, 30 << 20);
@@ -146,7 +189,7 @@ fn progress_reaches_the_end() {
     let (base, target) = (MemDisk::from_bytes(&base), MemDisk::from_bytes(&target));
     let (told, cancel) = (Told::default(), Cancel::new());
     let cx = Cx { progress: &told, cancel: &cancel, limits: LIMITS, now: 0 };
-    let options = Options { level: 1, drop_free: false };
+    let options = Options { codec: Codec::Zstd, level: 1, drop_free: false };
     create(&[&base], &target, options, &mut std::io::sink(), &cx).unwrap();
     assert_eq!(told.0.load(Ordering::Relaxed), base.len().get() + target.len().get());
 }

@@ -6,7 +6,7 @@
     clippy::unwrap_used
 )]
 
-use delta::{DiskSignature, Options, Patch, Patched, Stats, create_upon, signature, survey};
+use delta::{Codec, DiskSignature, Options, Patch, Patched, Stats, create_upon, signature, survey};
 use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
 use ondisk::{Len, Offset};
 
@@ -35,7 +35,7 @@ fn upon(signatures: &[Vec<u8>], target: &[u8]) -> delta::Result<(Vec<u8>, Stats)
         let open = |bytes: &Vec<u8>| DiskSignature::open(MemDisk::from_bytes(bytes), cx);
         let signatures = signatures.iter().map(open).collect::<delta::Result<Vec<_>>>()?;
         let mut out = Vec::new();
-        let options = Options { level: 3, drop_free: false };
+        let options = Options { codec: Codec::Zstd, level: 3, drop_free: false };
         let stats = create_upon(&signatures, &MemDisk::from_bytes(target), options, &mut out, cx)?;
         Ok((out, stats))
     })

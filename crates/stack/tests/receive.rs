@@ -8,7 +8,7 @@
 )]
 
 use container::{Container, Format};
-use delta::{Options, Patch, Patched, create, survey};
+use delta::{Codec, Options, Patch, Patched, create, survey};
 use disk::{Cancel, Limits, MemDisk, ReadAt, Sparse};
 use ondisk::Offset;
 use stack::receive::{Received, stage};
@@ -33,7 +33,7 @@ fn staged<'f>(
     let cx = cx(&cancel);
     let open = || Container::open(file, format, &Limits::default()).unwrap();
     let mut patch = Vec::new();
-    let options = Options { level: 1, drop_free: false };
+    let options = Options { codec: Codec::Zstd, level: 1, drop_free: false };
     create(&[&open()], &MemDisk::from_bytes(target), options, &mut patch, &cx).unwrap();
     let patch = Patch::open(MemDisk::from_bytes(&patch), &cx.limits).unwrap();
     let leaves = survey(&open(), "base", &cx).unwrap();

@@ -7,8 +7,7 @@ use super::matching::Matched;
 use super::source::Source;
 use super::table::Table;
 use crate::WINDOW;
-use crate::format::frame::FRAME;
-use crate::format::limits::REACH;
+use crate::format::limits;
 use crate::format::op::Op;
 use disk::{Limits, ReadAt};
 use ondisk::Len;
@@ -32,6 +31,8 @@ pub struct Again<'a> {
     table: Table,
     source: Source<'a>,
     origins: Vec<Origin>,
+    /// Literal bytes of a frame.
+    frame: Len,
     /// Frames that the window at hand takes bytes from.
     frames: BTreeSet<u64>,
     /// Bytes of the stream.
@@ -39,13 +40,20 @@ pub struct Again<'a> {
 }
 
 impl<'a> Again<'a> {
-    /// Nothing so far.
-    pub fn new(target: &'a dyn ReadAt, anchors: u64, memory: Len, limits: &Limits) -> disk::Result<Self> {
+    /// Nothing so far; the stream is cut into frames of so many bytes.
+    pub fn new(
+        target: &'a dyn ReadAt,
+        frame: Len,
+        anchors: u64,
+        memory: Len,
+        limits: &Limits,
+    ) -> disk::Result<Self> {
         let table = Table::new(anchors, memory, limits)?;
         Ok(Self {
             table,
             source: Source::new(target),
             origins: Vec::new(),
+            frame,
             frames: BTreeSet::new(),
             literals: 0,
         })
@@ -56,7 +64,7 @@ impl<'a> Again<'a> {
     pub fn window(&mut self, index: u64, matched: &mut Matched) -> disk::Result<Vec<Range<usize>>> {
         let start = index.saturating_mul(WINDOW.get());
         // The frames of its own literals, were they all kept.
-        self.frames = frames_of(self.literals, to_u64(matched.literals.len())).collect();
+        self.frames = self.frames_of(self.literals, to_u64(matched.literals.len())).collect();
         let mut anchors = matched.anchors.iter().copied().peekable();
         let (mut kept, mut ops) = (Vec::new(), Vec::new());
         let (mut runs, mut passed) = (matched.runs.iter(), 0_usize);
@@ -141,12 +149,18 @@ impl<'a> Again<'a> {
 
     /// Whether the window may take these bytes of the stream as well: a reader decodes only so many frames for it.
     fn reaches(&mut self, at: u64, len: u64) -> bool {
-        let new = frames_of(at, len).filter(|frame| !self.frames.contains(frame)).count();
-        let fits = self.frames.len().saturating_add(new) <= REACH;
+        let new = self.frames_of(at, len).filter(|frame| !self.frames.contains(frame)).count();
+        let fits = self.frames.len().saturating_add(new) <= limits::reach(self.frame);
         if fits {
-            self.frames.extend(frames_of(at, len));
+            self.frames.extend(self.frames_of(at, len));
         }
         fits
+    }
+
+    /// The frames that have these bytes of the stream.
+    fn frames_of(&self, at: u64, len: u64) -> Range<u64> {
+        let number = |at: u64| at.checked_div(self.frame.get()).unwrap_or_default();
+        number(at)..number(at.saturating_add(len).saturating_add(self.frame.get().saturating_sub(1)))
     }
 
     /// Adds literals to the stream.
@@ -174,12 +188,6 @@ impl<'a> Again<'a> {
     }
 }
 
-/// The frames that have these bytes of the stream.
-fn frames_of(at: u64, len: u64) -> impl Iterator<Item = u64> {
-    let frame = |at: u64| at.checked_div(FRAME.get()).unwrap_or_default();
-    frame(at)..frame(at.saturating_add(len).saturating_add(FRAME.get().saturating_sub(1)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,10 +197,11 @@ mod tests {
     #[test]
     fn a_window_reaches_into_so_many_frames() {
         let target = MemDisk::from_bytes(&[]);
-        let mut again = Again::new(&target, 0, Len::mib(1), &Limits::default()).unwrap();
-        let (frame, reach) = (FRAME.get(), to_u64(REACH));
+        let size = Len::mib(4);
+        let mut again = Again::new(&target, size, 0, Len::mib(1), &Limits::default()).unwrap();
+        let (frame, reach) = (size.get(), to_u64(limits::reach(size)));
         let reached = (0..3 * reach).filter(|number| again.reaches(number * frame + 5, 100)).count();
-        assert_eq!(reached, REACH);
+        assert_eq!(reached, limits::reach(size));
         assert!(again.reaches(7, 100));
         again.frames.pop_first();
         assert!(!again.reaches(9 * reach * frame - 50, 100), "two frames where there is room for one");

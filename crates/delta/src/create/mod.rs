@@ -19,7 +19,8 @@ mod table;
 
 use crate::digest::{Leaves, Tree, window, windows};
 use crate::error::{Error, Result};
-use crate::format::frame::{self, DICTIONARY, FRAME, Like, SPANS};
+use crate::format::codec::Codec;
+use crate::format::frame::{self, DICTIONARY, Like, SPANS};
 use crate::format::layout::flag;
 use crate::format::patch::{BASES, BaseFacts, refuse_huge};
 use crate::format::writer::Writer;
@@ -29,7 +30,7 @@ use disk::{Cx, ReadAt, Total};
 pub use index::Index;
 use matching::Run;
 pub use matching::{Matched, Matcher};
-use ondisk::num::to_u64;
+use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Span, SpanSet};
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use remote::Remote;
@@ -40,13 +41,35 @@ use std::ops::Range;
 /// Windows of a batch, for each thread.
 const BATCH: u64 = 4;
 
+/// Literal bytes of a frame, and of its dictionary at most. The smaller, the less has to be decompressed for any byte;
+/// the larger, the more is seen that was there already.
+const SMALL: Len = Len::mib(4);
+const MEDIUM: Len = Len::mib(8);
+const LARGE: Len = Len::mib(16);
+/// The first levels that take medium and large ones.
+const MIDDLE: i32 = 6;
+const DENSE: i32 = 13;
+
 /// How a patch is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Of zstd.
+    /// What compresses literal bytes.
+    pub codec: Codec,
+    /// How much work it does: 1 to 22.
     pub level: i32,
     /// Whether the target was given without the blocks that no filesystem uses.
     pub drop_free: bool,
+}
+
+impl Options {
+    /// Literal bytes of a frame, and bytes of its dictionary at most.
+    const fn frame(self) -> Len {
+        match (self.codec, self.level) {
+            (Codec::Zstd, DENSE..) => LARGE,
+            (Codec::Xz, _) | (Codec::Zstd, MIDDLE..) => MEDIUM,
+            (Codec::Zstd, _) => SMALL,
+        }
+    }
 }
 
 /// Where the bytes of the target came from, and what the patch takes.
@@ -135,12 +158,13 @@ impl Work<'_> {
         let writer = Writer::begin(out, flags, target.len(), bases)?;
         let anchors = index::stored(target, cx)?.get().wrapping_shr(self.sparse);
         let memory = Len::new(cx.limits.memory.get() >> 3);
-        let again = Again::new(target, anchors, memory, &cx.limits)?;
+        let again = Again::new(target, self.options.frame(), anchors, memory, &cx.limits)?;
         self.run(Sink {
             writer,
             again,
             tree: Tree::default(),
             frames: vec![Frame::default()],
+            size: self.options.frame(),
             stats: Stats::default(),
         })
     }
@@ -179,13 +203,13 @@ struct Frame {
 
 impl Frame {
     /// Bytes that still fit.
-    fn room(&self) -> usize {
-        FRAME.to_usize().saturating_sub(self.literals.len())
+    fn room(&self, size: Len) -> usize {
+        size.to_usize().saturating_sub(self.literals.len())
     }
 
     /// The dictionary: what fits, in the order of the bases.
-    fn likes(&self) -> Vec<Like> {
-        let mut left = DICTIONARY;
+    fn likes(&self, most: Len) -> Vec<Like> {
+        let mut left = most.min(DICTIONARY);
         let mut list = Vec::new();
         for (base, spans) in &self.likes {
             for span in spans.iter() {
@@ -207,6 +231,8 @@ struct Sink<'a> {
     tree: Tree,
     /// All but the last one are full.
     frames: Vec<Frame>,
+    /// Literal bytes of each.
+    size: Len,
     stats: Stats,
 }
 
@@ -246,11 +272,12 @@ impl Sink<'_> {
 
     fn append(&mut self, mut bytes: &[u8], run: Option<&Run>) {
         while !bytes.is_empty() {
-            let Some(frame) = self.frames.last_mut().filter(|frame| frame.room() > 0) else {
+            let size = self.size;
+            let Some(frame) = self.frames.last_mut().filter(|frame| frame.room(size) > 0) else {
                 self.frames.push(Frame::default());
                 continue;
             };
-            let (now, later) = bytes.split_at(frame.room().min(bytes.len()));
+            let (now, later) = bytes.split_at(frame.room(size).min(bytes.len()));
             frame.literals.extend(now);
             if let Some(like) = run.and_then(|run| run.like) {
                 frame.likes.entry(like.base).or_default().insert(like.span);
@@ -259,19 +286,28 @@ impl Sink<'_> {
         }
     }
 
-    /// Packs and writes frames that are full, or all.
+    /// Packs and writes frames that are full, as soon as there are some for all threads, or all frames.
     fn pack(&mut self, work: &Work<'_>, all: bool) -> Result<()> {
-        let full = self.frames.iter().filter(|frame| frame.room() == 0 || all).count();
+        let Options { codec, level, .. } = work.options;
+        let full = self.frames.iter().filter(|frame| frame.room(self.size) == 0 || all).count();
+        if !all && full < rayon::current_num_threads() {
+            return Ok(());
+        }
         let frames: Vec<Frame> =
             self.frames.drain(..full).filter(|frame| !frame.literals.is_empty()).collect();
         let one = |frame: &Frame| {
-            frame::pack(&frame.literals, &frame.likes(), work.bases, work.options.level, &work.cx.limits)
+            let likes = frame.likes(self.size);
+            frame::pack(&frame.literals, &likes, work.bases, (codec, level), &work.cx.limits)
         };
-        let records: Vec<Result<Vec<u8>>> = frames.par_iter().map(one).collect();
-        for (frame, record) in frames.iter().zip(records) {
-            let record = record?;
-            self.stats.packed = self.stats.packed.saturating_add(to_u64(record.len()));
-            self.writer.frame(&record, frame.literals.len())?;
+        let each = codec.memory(Len::new(self.size.get().saturating_mul(2))).get();
+        let most = work.cx.limits.memory.get().checked_div(each).unwrap_or_default();
+        for frames in frames.chunks(to_usize(most).max(1)) {
+            let records: Vec<Result<Vec<u8>>> = frames.par_iter().map(one).collect();
+            for (frame, record) in frames.iter().zip(records) {
+                let record = record?;
+                self.stats.packed = self.stats.packed.saturating_add(to_u64(record.len()));
+                self.writer.frame(&record, frame.literals.len())?;
+            }
         }
         Ok(())
     }

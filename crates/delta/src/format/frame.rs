@@ -1,23 +1,23 @@
 //! A piece of the literal stream, compressed by itself, with a dictionary out of the bases.
 //!
-//! A record has a byte for the codec, the parts of the dictionary, and the bytes. The dictionary is what lies in the
+//! A record has a byte for the codec, the parts of the dictionary, those of the frame, and the bytes. The dictionary is what lies in the
 //! bases where the literal bytes would have been copied from if they were the same. Where patches were composed, some of
 //! that are zeros now, or literal bytes themselves.
 
+use super::codec::Codec;
 use super::layout::codec;
-use super::varint;
+use super::{kinds, varint};
 use crate::error::{Error, Result};
 use disk::{Limits, ReadAt};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, get_error_name};
 
 /// Literal bytes of a frame, at most.
-pub const FRAME: Len = Len::mib(4);
+pub const FRAME: Len = Len::mib(16);
 /// Bytes of a dictionary, at most.
-pub const DICTIONARY: Len = Len::mib(4);
+pub const DICTIONARY: Len = Len::mib(16);
 /// Spans of a dictionary that is written, at most.
-pub const SPANS: usize = 4096;
+pub const SPANS: usize = 1 << 14;
 /// Parts of a dictionary, at most: composing patches divides them.
 pub const PARTS: u64 = 1 << 18;
 /// Bytes of the list of these parts, at most.
@@ -25,12 +25,6 @@ const LIST: u64 = 8 << 20;
 /// A list of so many bytes is compressed, and how well.
 const LONG: usize = 256;
 const LIST_LEVEL: i32 = 9;
-/// A window that reaches over a dictionary and a frame.
-const WINDOW_LOG: u32 = 23;
-/// Tables that remember all places of a dictionary: those of low levels are made for less.
-const TABLE_LOG: u32 = 22;
-/// From this level on they are large enough.
-const LARGE_TABLES: i32 = 13;
 
 /// A span of a base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,38 +135,24 @@ pub fn pack<B: ReadAt>(
     literals: &[u8],
     spans: &[Like],
     bases: &[B],
-    level: i32,
+    (codec, level): (Codec, i32),
     limits: &Limits,
 ) -> Result<Vec<u8>> {
     let parts: Vec<Part> = spans.iter().copied().map(Part::Base).collect();
     let dictionary = dictionary(&parts, bases, &|_, _| Ok(()), limits)?;
-    let packed = compress(literals, &dictionary, level)?;
+    let kinds = kinds::of(literals);
+    let (stored, rest) = kinds::split(literals, &kinds);
+    let packed = codec.compress(&rest, &dictionary, level)?;
     // What does not come back as it was is not relied on: a base may be gone by the time it is needed.
-    let fits = packed.len() < literals.len();
-    if !fits || decompress(&packed, &dictionary, literals.len()).is_none_or(|bytes| bytes != literals) {
+    let fits = packed.len() < rest.len();
+    if !fits || codec.decompress(&packed, &dictionary, rest.len()).is_none_or(|bytes| bytes != rest) {
         return Ok([head(codec::STORED, &[]).as_slice(), literals].concat());
     }
-    Ok([head(codec::ZSTD, &parts), packed].concat())
-}
-
-fn compress(literals: &[u8], dictionary: &[u8], level: i32) -> Result<Vec<u8>> {
-    let mut context = CCtx::create();
-    let every = [CParameter::CompressionLevel(level), CParameter::WindowLog(WINDOW_LOG)];
-    let low = [CParameter::HashLog(TABLE_LOG), CParameter::ChainLog(TABLE_LOG)];
-    for parameter in every.into_iter().chain(low.into_iter().filter(|_| level < LARGE_TABLES)) {
-        context.set_parameter(parameter).map_err(codec_failed)?;
-    }
-    if !dictionary.is_empty() {
-        context.ref_prefix(dictionary).map_err(codec_failed)?;
-    }
-    let mut packed = Vec::with_capacity(zstd::zstd_safe::compress_bound(literals.len()));
-    context.compress2(&mut packed, literals).map_err(codec_failed)?;
-    Ok(packed)
-}
-
-fn codec_failed(code: usize) -> Error {
-    let source = std::io::Error::other(get_error_name(code));
-    Error::Disk(disk::Error::Io { op: "compression", span: Span::default(), source })
+    let mut record = head(codec.number(), &parts);
+    kinds::put(&mut record, &kinds);
+    record.extend(stored);
+    record.extend(packed);
+    Ok(record)
 }
 
 /// Takes the dictionary from the front of a record behind its codec. The frame's own bytes begin at `own` in the
@@ -237,7 +217,7 @@ pub struct Record<'a> {
     codec: u8,
     /// Its dictionary.
     pub dictionary: Vec<Part>,
-    /// The bytes, as the codec has made them.
+    /// What follows it.
     packed: &'a [u8],
     at: Offset,
 }
@@ -276,26 +256,18 @@ impl<'a> Record<'a> {
         limits: &Limits,
     ) -> Result<Vec<u8>> {
         let damaged = |why: &str| Error::damaged("the frame", self.at, why);
-        match self.codec {
-            codec::STORED if self.packed.len() == len => Ok(self.packed.to_vec()),
-            codec::STORED => Err(damaged("does not have its length")),
-            codec::ZSTD => {
-                let dictionary = dictionary(&self.dictionary, bases, stream, limits)?;
-                decompress(self.packed, &dictionary, len).ok_or_else(|| damaged("cannot be decompressed"))
-            }
-            _ => Err(damaged("has an unknown codec")),
+        if self.codec == codec::STORED {
+            let whole = self.packed.len() == len;
+            return if whole { Ok(self.packed.to_vec()) } else { Err(damaged("does not have its length")) };
         }
+        let codec = Codec::of(self.codec).ok_or_else(|| damaged("has an unknown codec"))?;
+        let mut rest = self.packed;
+        let kinds = kinds::take(&mut rest, len).map_err(damaged)?;
+        let stored = rest.split_at_checked(kinds::stored(&kinds));
+        let (stored, packed) = stored.ok_or_else(|| damaged("ends within its parts"))?;
+        let dictionary = dictionary(&self.dictionary, bases, stream, limits)?;
+        let rest = codec.decompress(packed, &dictionary, len.saturating_sub(stored.len()));
+        let rest = rest.ok_or_else(|| damaged("cannot be decompressed"))?;
+        Ok(kinds::join(&kinds, stored, &rest))
     }
-}
-
-/// Exactly `len` bytes.
-fn decompress(packed: &[u8], dictionary: &[u8], len: usize) -> Option<Vec<u8>> {
-    let mut context = DCtx::create();
-    context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).ok()?;
-    if !dictionary.is_empty() {
-        context.ref_prefix(dictionary).ok()?;
-    }
-    let mut bytes = Vec::with_capacity(len);
-    context.decompress(&mut bytes, packed).ok()?;
-    Some(bytes).filter(|bytes| bytes.len() == len)
 }

@@ -27,6 +27,8 @@ pub mod codec {
     pub const STORED: u8 = 0;
     /// One zstd frame.
     pub const ZSTD: u8 = 1;
+    /// One LZMA2 stream.
+    pub const LZMA2: u8 = 2;
     /// Beside one of these: the list of the dictionary's parts is a zstd frame, too.
     pub const PACKED_LIST: u8 = 0x80;
 }

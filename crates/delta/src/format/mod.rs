@@ -11,7 +11,9 @@
 //! 3. Literal bytes of all windows form one stream, which is cut into frames. Any window may take bytes from anywhere in
 //!    the stream: what occurs twice in the target is stored once, and no window needs another.
 
+pub mod codec;
 pub mod frame;
+pub mod kinds;
 pub mod layout;
 pub mod limits;
 mod noted;
@@ -21,3 +23,4 @@ pub mod seal;
 pub mod section;
 pub mod varint;
 pub mod writer;
+pub mod x86;

@@ -1,5 +1,6 @@
 //! A patch that is read.
 
+use super::codec::Codec;
 use super::frame::{self, Part, Record, Stream};
 use super::layout::{self, END_MAGIC, MAGIC, VERSION, flag};
 use super::limits;
@@ -273,6 +274,25 @@ impl<D: ReadAt> Patch<D> {
             let bytes = record.unpack(at.literals.len().to_usize(), bases, stream, &self.limits)?;
             Ok((at.literals, bytes))
         })
+    }
+
+    /// What its literal bytes are compressed with.
+    ///
+    /// # Errors
+    /// Where the patch cannot be read, or knows more codecs than we do.
+    pub fn codecs(&self) -> Result<Vec<Codec>> {
+        let mut found = BTreeSet::new();
+        for frame in &self.frames {
+            let mut number = [0];
+            self.file.read_at(frame.record.start(), &mut number)?;
+            if let [number] = number
+                && number != layout::codec::STORED
+            {
+                let unknown = || Error::damaged("the frame", frame.record.start(), "has an unknown codec");
+                found.insert(Codec::of(number).ok_or_else(unknown)?);
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     /// Compares all records with their digests.

@@ -9,6 +9,7 @@ use crate::digest::{Digest, Leaf};
 use crate::error::{Error, Result};
 use ondisk::num::{low32, to_u64};
 use ondisk::{Len, Span};
+use std::collections::VecDeque;
 use std::io::Write;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -25,6 +26,10 @@ pub struct Writer<'a> {
     frames: Vec<layout::Frame>,
     sections: Vec<layout::Section>,
     list: List,
+    /// Sections, until frames are written up to where they begin: their order does not depend on who is done first.
+    waiting: VecDeque<(layout::Section, Vec<u8>)>,
+    /// Literal bytes of the frames that are written.
+    literals: u64,
 }
 
 impl<'a> Writer<'a> {
@@ -56,6 +61,8 @@ impl<'a> Writer<'a> {
             frames: Vec::new(),
             sections: Vec::new(),
             list: List::default(),
+            waiting: VecDeque::new(),
+            literals: 0,
         };
         writer.put(&head)?;
         writer.head = head;
@@ -76,6 +83,8 @@ impl<'a> Writer<'a> {
     /// The same for a frame whose dictionary names others: what must be decoded for it, and how many dictionaries name
     /// each other.
     pub fn frame_upon(&mut self, record: &[u8], len: usize, (work, depth): (u64, u32)) -> Result<()> {
+        self.literals = self.literals.saturating_add(to_u64(len));
+        self.put_sections(self.literals)?;
         self.frames.push(layout::Frame {
             at: self.at.into(),
             stored: low32(to_u64(record.len())).into(),
@@ -98,8 +107,8 @@ impl<'a> Writer<'a> {
         let list = std::mem::take(&mut self.list);
         let record =
             zstd::bulk::compress(&list.bytes, LEVEL).map_err(|source| failed(self.at, &[], source))?;
-        self.sections.push(layout::Section {
-            at: self.at.into(),
+        let section = layout::Section {
+            at: 0.into(),
             stored: low32(to_u64(record.len())).into(),
             len: low32(to_u64(list.bytes.len())).into(),
             first: list.first.into(),
@@ -107,8 +116,21 @@ impl<'a> Writer<'a> {
             reserved: 0.into(),
             literals: list.literals.into(),
             digest: *blake3::hash(&record).as_bytes(),
-        });
-        self.put(&record)
+        };
+        self.waiting.push_back((section, record));
+        Ok(())
+    }
+
+    /// Writes the sections that begin before byte `end` of the literal stream.
+    fn put_sections(&mut self, end: u64) -> Result<()> {
+        while let Some((mut section, record)) =
+            self.waiting.pop_front_if(|(section, _)| section.literals.get() < end)
+        {
+            section.at.set(self.at);
+            self.put(&record)?;
+            self.sections.push(section);
+        }
+        Ok(())
     }
 
     /// Writes what remains. The length of the patch.
@@ -116,6 +138,7 @@ impl<'a> Writer<'a> {
         if self.list.count > 0 {
             self.section()?;
         }
+        self.put_sections(u64::MAX)?;
         let trailer = layout::Trailer {
             digest: *digest.as_bytes(),
             frames: low32(to_u64(self.frames.len())).into(),

@@ -83,6 +83,9 @@ pub struct DeltaCreate {
         hide_possible_values = true
     )]
     pub format: PatchFormat,
+    /// What compresses: zstd, or xz for slow links: smaller, and slower on both sides
+    #[arg(long, value_name = "CODEC", default_value = "zstd")]
+    pub codec: DeltaCodec,
     /// How much work goes into compression: 1 to 22
     #[arg(long, value_name = "LEVEL", default_value_t = 9, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub level: i32,
@@ -98,6 +101,15 @@ pub struct DeltaCreate {
     /// Who signs it.
     #[command(flatten)]
     pub signer: Signer,
+}
+
+/// What compresses the literal bytes of a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeltaCodec {
+    /// Zstandard
+    Zstd,
+    /// LZMA2
+    Xz,
 }
 
 /// `delta apply --base BASE PATCH -o OUT`

@@ -27,8 +27,8 @@ pub use commands::{
 };
 pub use convert::{Compat, Compress, Convert, Layout, Measure};
 pub use delta::{
-    Bases, Delta, DeltaApply, DeltaCompose, DeltaCreate, DeltaInfo, DeltaSignature, DeltaVerify, PatchFormat,
-    Signer, Trust,
+    Bases, Delta, DeltaApply, DeltaCodec, DeltaCompose, DeltaCreate, DeltaInfo, DeltaSignature, DeltaVerify,
+    PatchFormat, Signer, Trust,
 };
 pub use globals::{ColorWhen, Globals, ProgressWhen};
 pub use sparsify::Sparsify;

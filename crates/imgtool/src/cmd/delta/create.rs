@@ -4,14 +4,14 @@ use super::keys::{comment, secret};
 use super::signature;
 use super::sink::{Target, WRITE};
 use super::{is_stdio, on_threads, open, refuse_changed, refuse_over, with_disks};
-use crate::args::{DeltaCreate, PatchFormat};
+use crate::args::{DeltaCodec, DeltaCreate, PatchFormat};
 use crate::cmd::sparsify::free_of;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
 use crate::output::Output;
 use crate::render::Table;
 use crate::sandbox::{Needs, folder_of};
-use delta::{DiskSignature, Options, SecretKey, Signing, Stats};
+use delta::{Codec, DiskSignature, Options, SecretKey, Signing, Stats};
 use disk::{Draft, FileDev, ReadAt};
 use ondisk::Len;
 use ondisk::size::Human;
@@ -95,6 +95,7 @@ fn refuse_foreign(args: &DeltaCreate) -> Result<(), Failure> {
         PatchFormat::Native => Ok(()),
         PatchFormat::Vcdiff if args.from.bases.len() > 1 => refused("more than one --base"),
         PatchFormat::Vcdiff if args.signer.sign.is_some() => refused("what --sign adds"),
+        PatchFormat::Vcdiff if args.codec != DeltaCodec::Zstd => refused("--codec xz"),
         PatchFormat::Vcdiff if !args.signatures.is_empty() => {
             refused("a base of which only --signature is there")
         }
@@ -109,7 +110,11 @@ fn write(
     to: &mut (dyn Write + Send),
     session: &Session,
 ) -> Result<Stats, Failure> {
-    let options = Options { level: args.level, drop_free: args.drop_free };
+    let codec = match args.codec {
+        DeltaCodec::Zstd => Codec::Zstd,
+        DeltaCodec::Xz => Codec::Xz,
+    };
+    let options = Options { codec, level: args.level, drop_free: args.drop_free };
     let mut to = BufWriter::with_capacity(WRITE, to);
     let mut signing = Signing::new(&mut to);
     let cx = session.cx();

@@ -27,7 +27,10 @@ pub(super) fn run(args: &DeltaInfo, session: &Session, out: &mut Output) -> Resu
     let line = |what: &str, disk: &BaseFacts| {
         format!("{what:<7} {} ({} bytes), BLAKE3 {}", Human(disk.len), disk.len, disk.digest.to_hex())
     };
-    out.line(format!("patch   {} ({} bytes), native, zstd", Human(facts.len), facts.len));
+    let codecs = patch.codecs().of(&args.patch)?;
+    let codec = codecs.iter().map(|codec| codec.name()).collect::<Vec<_>>().join(" and ");
+    let codec = if codec.is_empty() { "stored" } else { &codec };
+    out.line(format!("patch   {} ({} bytes), native, {codec}", Human(facts.len), facts.len));
     for base in &facts.bases {
         out.line(line("base", base));
     }
@@ -47,7 +50,7 @@ pub(super) fn run(args: &DeltaInfo, session: &Session, out: &mut Output) -> Resu
         "size": facts.len.get(),
         "bases": facts.bases.iter().map(disk).collect::<Vec<Value>>(),
         "target": disk(&facts.target),
-        "codec": "zstd",
+        "codec": codec,
         "drop-free": facts.drop_free,
         "signed": facts.signature.is_some(),
         "key": facts.signature.as_ref().map(|signature| &signature.key),
