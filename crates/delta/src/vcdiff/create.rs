@@ -31,9 +31,9 @@ const MANY: usize = 1024;
 /// A copy from too far away is worth a window of its own, if it is not shorter.
 const FAR: u64 = 1024;
 /// How far LZMA looks back, where memory allows it.
-const REACH: u64 = 16 << 20;
+const REACH: u64 = 8 << 20;
 /// What is worth looking at before a section: so many times its own length.
-const BEFORE: usize = 16;
+const BEFORE: usize = 2;
 
 /// The preset of xz for a level of 1 to 22.
 const fn preset(level: i32) -> u32 {
