@@ -96,7 +96,12 @@ impl Metadata {
         let rest = used.min(len).checked_sub(head).unwrap_or_default();
         let mut bytes = limits.buffer("the metadata volume", rest)?;
         volume.read_at(head.end(), &mut bytes)?;
+        let blank = |pair: &[u8]| pair.iter().all(|byte| matches!(byte, 0 | b' '));
         for (number, pair) in bytes.chunks_exact(2 * SECTOR).enumerate() {
+            // Where the length is wrong, what is behind the last record is none.
+            if used > len && blank(pair) {
+                break;
+            }
             metadata.take(number, pair);
         }
         Ok(metadata)
