@@ -315,6 +315,71 @@ fn what_is_damaged_is_told_and_the_rest_is_read() {
     assert_eq!(seen(&disk), before);
 }
 
+/// Commands on two images: `--vdi` is for the one that is a repository. What was read for one disk of a repository is never
+/// taken for another one's.
+#[test]
+fn a_disk_of_a_repository_beside_an_image() {
+    let (dir, disk, images) = whole();
+    let folder = dir.path().join(SR);
+    let in_folder = Images::new(|vdi| format!("./{vdi}.vhd"));
+    std::fs::create_dir(&folder).unwrap();
+    files(&folder, &in_folder);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (target, patch, out) = (path("target.raw"), path("patch"), path("out.raw"));
+    let mut bytes = images.disk(BASE);
+    bytes[(1 << 20)..(1 << 20) + 512].fill(7);
+    std::fs::write(&target, &bytes).unwrap();
+    // What is kept of an image is kept of one that has rested.
+    std::thread::sleep(std::time::Duration::from_millis(4100));
+    for sr in [&disk, &folder] {
+        ends(1, sr, &format!("compare @ {target} --vdi {BASE}"));
+        ends(0, sr, &format!("delta create --base @ {target} --vdi {BASE} -o {patch}"));
+        assert!(std::fs::metadata(&patch).unwrap().len() < 16 << 10);
+        ends(0, sr, &format!("delta verify --base @ {patch} --vdi {BASE}"));
+        for _ in 0..2 {
+            ends(1, sr, &format!("delta verify --base @ {patch} --vdi {LEAF}"));
+            let other = format!("delta apply --base @ {patch} --vdi {LEAF} -o {out}");
+            assert_told(&on(sr, &other), 4, Path::new(&patch), "another disk");
+        }
+        ends(0, sr, &format!("delta apply --base @ {patch} --vdi {BASE} -o {out}"));
+        assert_eq!(std::fs::read(&out).unwrap(), bytes);
+        // The disk of a repository as the target, upon an image.
+        ends(0, sr, &format!("delta create --base {target} @ --vdi {BASE} -o {patch}"));
+        ends(0, sr, &format!("delta apply --base {target} {patch} -o {out}"));
+        assert_eq!(std::fs::read(&out).unwrap(), images.disk(BASE));
+        let none = format!("compare {target} {target} --vdi {BASE}");
+        assert_told(&on(sr, &none), 2, sr, "no repository");
+    }
+    assert!(ends(0, &disk, &format!("compare @ {} --vdi {LEAF}", folder.display())).contains("identical"));
+}
+
+#[test]
+fn no_file_stands_on_a_disk_of_a_repository() {
+    let (dir, disk, images) = whole();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (target, patch, out) = (path("target.raw"), path("patch"), path("out.qcow2"));
+    std::fs::write(&target, images.disk(LEAF)).unwrap();
+    ends(0, &disk, &format!("delta create --base @ {target} --vdi {BASE} -o {patch}"));
+    let before = seen(&disk);
+    for (code, line) in [
+        (3, format!("delta apply --base @ {patch} --vdi {BASE} --as-child -O qcow2 -o {out}")),
+        (2, format!("delta apply --base @ {patch} --vdi {BASE} --in-place")),
+        (2, format!("create {out} --backing @ --vdi {BASE}")),
+        (2, format!("convert @ {out} --keep-chain --vdi {LEAF}")),
+        (2, format!("convert @ --in-place -O qcow2 --vdi {LEAF}")),
+        (2, format!("sparsify @ --vdi {LEAF}")),
+        (2, format!("check @ --repair --vdi {LEAF}")),
+        (2, format!("chain list @ --vdi {LEAF}")),
+        (2, format!("fs replay @ --vdi {LEAF}")),
+        (2, format!("recover @ --vdi {LEAF}")),
+        (2, format!("sr scan @ --vdi {LEAF}")),
+    ] {
+        assert_told(&on(&disk, &line), code, &disk, &line);
+        assert!(!Path::new(&out).exists(), "{line}");
+    }
+    assert_eq!(seen(&disk), before);
+}
+
 #[test]
 fn an_image_that_stands_on_itself_is_refused() {
     let (_dir, disk, _) = whole();

@@ -3,7 +3,7 @@
 //! 1. `IMAGE.imgtool-digest` is for one state of one image: device, number, length and times, to the nanosecond, of every
 //!    file that the disk is read from, and the format. The time of the last change nobody can set back.
 //! 2. It is neither used nor written where somebody has one of the files open for writing, where one was changed within
-//!    the last seconds, or for devices, archives, and images with an interrupted change.
+//!    the last seconds, or for devices, archives, disks within a repository, and images with an interrupted change.
 //! 3. It is believed only where it is ours, and nobody else may write to it. Anything that is wrong with it is as if it
 //!    were not there. Where it cannot be written, nothing is said: it only saves time.
 
@@ -88,7 +88,8 @@ impl Known {
 impl Opened<'_> {
     /// What tells this state of the image from any other.
     fn state(&self, session: &Session) -> Option<[u8; 32]> {
-        if self.is_device() || self.is_pending() || self.with.disk.is_some() || self.unfollowed.is_some() {
+        let part = self.within().is_some() || self.with.disk.is_some();
+        if part || self.is_device() || self.is_pending() || self.unfollowed.is_some() {
             return None;
         }
         let mut hasher = blake3::Hasher::new();

@@ -68,19 +68,27 @@ impl Session {
     /// # Errors
     /// Where it cannot be opened, is not what it is said to be, or its parent is not to be found.
     pub fn open_reading<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
-        let opened = self.open_either(path, told)?;
+        let opened = match self.globals.vdi {
+            Some(vdi) => self.open_vdi(path, vdi)?,
+            None => self.open_image(path, told)?,
+        };
         self.refuse_choice(&[&opened])?;
         Ok(opened)
     }
 
-    /// As [`Session::open_reading`], of several images: `--disk` is for those that are archives.
+    /// As [`Session::open_reading`], of several images: `--disk` is for those that are archives, `--vdi` for those that
+    /// are repositories. [`Session::refuse_choice`] is for whoever has all of them.
     ///
     /// # Errors
     /// As [`Session::open_reading`].
     pub fn open_either<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
-        if let Some(vdi) = self.globals.vdi {
+        if let Some(vdi) = self.globals.vdi.filter(|_| self.is_repository(path)) {
             return self.open_vdi(path, vdi);
         }
+        self.open_image(path, told)
+    }
+
+    fn open_image<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
         let image = Image::open(path, &OpenOptions::default()).of(path)?;
         // The journal is opened now: the sandbox lets nothing be opened later.
         let pending = image.pending(&self.limits).of(path)?;
@@ -108,15 +116,19 @@ impl Session {
         Ok(opened)
     }
 
-    /// Refuses `--disk` where none of the images is an archive.
+    /// Refuses `--disk` where none of the images is an archive, and `--vdi` where none is a repository.
     ///
     /// # Errors
     /// Of the command line.
     pub fn refuse_choice(&self, images: &[&Opened<'_>]) -> Result<(), Failure> {
-        if self.globals.disk.is_none() || images.iter().any(|image| image.format == Format::Xva) {
-            return Ok(());
+        let has = |what: fn(&Opened<'_>) -> bool| images.iter().any(|image| what(image));
+        if self.globals.disk.is_some() && !has(|image| image.format == Format::Xva) {
+            return Err(Failure::usage("--disk chooses among the disks of an archive, and there is none"));
         }
-        Err(Failure::usage("--disk chooses among the disks of an archive, and there is none"))
+        if self.globals.vdi.is_some() && !has(|image| image.within.is_some()) {
+            return Err(Failure::usage("--vdi names a disk of a storage repository, and there is none"));
+        }
+        Ok(())
     }
 
     /// Opens the files that hold parts of a disk.
@@ -192,7 +204,6 @@ impl Session {
         told: Option<Format>,
         open: impl FnOnce(&OpenOptions) -> disk::Result<Image>,
     ) -> Result<Opened<'p>, Failure> {
-        self.refuse_vdi()?;
         // A dry run opens as the change would: it is refused where the change would be.
         let how = OpenOptions {
             write: true,

@@ -21,5 +21,5 @@ mod store;
 pub use error::{Error, Result};
 pub use metadata::{Metadata, Record};
 pub use name::{Journal, Role};
-pub use repository::{Image, Parent, Repository, Vdi};
+pub use repository::{Image, Parent, Repository, Vdi, open_chain};
 pub use store::{Bytes, Entry, Kind, OnDevice, Store, Title};

@@ -5,6 +5,8 @@
 
 mod chain;
 
+pub use chain::open_chain;
+
 use crate::metadata::Record;
 use crate::name::{Journal, Role, uuids_in};
 use crate::store::{Bytes, Entry, Kind, Store};

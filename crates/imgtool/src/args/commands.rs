@@ -49,6 +49,26 @@ pub enum Command {
     Fs(Fs),
 }
 
+impl Command {
+    /// Whether it reads one virtual disk, which may lie in a repository, and leaves it as it is.
+    pub(super) fn takes_vdi(&self) -> bool {
+        use super::{Delta, Sr};
+        match self {
+            Self::Info(_) | Self::Map(_) | Self::Compare(_) | Self::Digest(_) => true,
+            Self::Check(check) => !check.repair,
+            Self::Sparsify(sparsify) => sparsify.out.is_some(),
+            Self::Convert(convert) => !convert.in_place,
+            Self::Measure(measure) => measure.src.is_some(),
+            Self::Delta(Delta::Create(_) | Delta::Verify(_) | Delta::Signature(_)) => true,
+            Self::Delta(Delta::Apply(apply)) => !apply.in_place,
+            Self::Delta(Delta::Info(_) | Delta::Compose(_)) => false,
+            Self::Sr(sr) => matches!(sr, Sr::Export(_)),
+            Self::Fs(fs) => !matches!(fs, Fs::Replay(_)),
+            Self::Grow(_) | Self::Recover(_) | Self::Create(_) | Self::Chain(_) => false,
+        }
+    }
+}
+
 /// What is to be done with a filesystem.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Fs {

@@ -119,6 +119,9 @@ impl Args {
         if self.globals.quiet && self.globals.verbose > 0 {
             return Err(Failure::usage("-q and -v contradict each other"));
         }
+        if self.globals.vdi.is_some() && !self.command.takes_vdi() {
+            return Err(Failure::usage("--vdi is for commands that read one virtual disk"));
+        }
         match &self.command {
             Command::Check(check) if check.contradicts() => Err(Failure::usage(
                 "only --repair changes anything: --check, --journal, --undo and --force go with it",

@@ -85,6 +85,10 @@ impl Base {
     /// An image that is open, as a parent.
     pub(super) fn of(opened: &Opened<'_>, session: &Session, out: &Output) -> Result<Self, Failure> {
         let (path, told) = (opened.path, session.globals.format);
+        if opened.within().is_some() {
+            let why = format!("{}: what stands on a disk of a repository lies in it, too", show(path));
+            return Err(Failure::new(Exit::Refused, "refused", why));
+        }
         let format =
             probe::certain(&opened.image, path.file_name().and_then(OsStr::to_str), told).of(path)?;
         if format == Format::Xva {

@@ -38,7 +38,6 @@ impl Session {
         told: Option<Format>,
         change: Option<&Change>,
     ) -> Result<(Opened<'p>, Option<ParentRef>), Failure> {
-        self.refuse_vdi()?;
         let how = OpenOptions {
             write: change.is_some(),
             force: change.is_some_and(|change| change.force),

@@ -93,46 +93,42 @@ impl Store for InFolder {
 }
 
 impl Session {
+    /// Whether a repository is there, whatever state it is in.
+    pub(super) fn is_repository(&self, path: &Path) -> bool {
+        let found = |image| OnDevice::find(Arc::new(image), &Place::Auto, &self.cx());
+        path.is_dir()
+            || Image::open(path, &OpenOptions::default())
+                .is_ok_and(|image| !matches!(found(image), Err(sr::Error::None(_))))
+    }
+
     /// Opens a virtual disk of a repository to look at it, with all that it stands on.
     ///
     /// # Errors
     /// As [`Session::open_repository`], and where it has no such disk.
     pub(super) fn open_vdi<'p>(&self, path: &'p Path, vdi: Uuid) -> Result<Opened<'p>, Failure> {
         let cx = self.cx();
-        let (store, image): (Box<dyn Store>, _) = if path.is_dir() {
-            (Box::new(InFolder::list(path)?), None)
-        } else {
-            let open = || Image::open(path, &OpenOptions::default()).of(path);
-            let image = open()?;
+        let open = |path: &Path| {
+            let image = Image::open(path, &OpenOptions::default()).of(path)?;
             refuse_pending(&image, path, self)?;
-            (Box::new(OnDevice::find(Arc::new(open()?), &Place::Auto, &cx).of(path)?), Some(image))
+            Ok::<_, Failure>(image)
+        };
+        let folder = path.is_dir();
+        let store: Box<dyn Store> = if folder {
+            Box::new(InFolder::list(path)?)
+        } else {
+            Box::new(OnDevice::find(Arc::new(open(path)?), &Place::Auto, &cx).of(path)?)
         };
         let repository = Repository::read(&*store, &cx).of(path)?;
         let disk = repository.named(&*store, vdi).of(path)?;
-        let image = match image {
-            Some(image) => image,
-            None => {
-                let file = path.join(&disk.entry.name);
-                let image = Image::open(&file, &OpenOptions::default()).of(&file)?;
-                refuse_pending(&image, &file, self)?;
-                image
-            }
-        };
+        let below = repository.chain(&*store, disk, &cx).of(path)?;
+        let image = open(&if folder { path.join(&disk.entry.name) } else { path.to_owned() })?;
         let mut opened = Opened::new(path, image, disk.format);
+        for parent in below.iter().filter(|_| folder) {
+            opened.read.extend(open(&path.join(&parent.entry.name))?.named());
+        }
         opened.within = Some(store.open(&disk.entry, &cx).of(path)?);
-        opened.parents = repository.below(&*store, disk, &cx).of(path)?;
+        opened.parents = sr::open_chain(&*store, &below, &cx).of(path)?;
         opened.parent = opened.parents.last().cloned();
         Ok(opened)
-    }
-
-    /// Refuses to change a virtual disk of a repository.
-    ///
-    /// # Errors
-    /// Where one was named.
-    pub(super) fn refuse_vdi(&self) -> Result<(), Failure> {
-        if self.globals.vdi.is_none() {
-            return Ok(());
-        }
-        Err(Failure::usage("--vdi is for commands that only read"))
     }
 }

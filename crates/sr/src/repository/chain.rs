@@ -21,17 +21,17 @@ impl Repository {
         })
     }
 
-    /// Opens what a VDI stands on, the lowest first; each has the one before below it.
+    /// What a VDI stands on, nearest first.
     ///
     /// # Errors
-    /// Where one cannot be read, is not there, or they come back to themselves.
-    pub fn below(&self, store: &dyn Store, vdi: &Vdi, cx: &Cx<'_>) -> Result<Vec<source::Parent>> {
+    /// Where one is not there, or they are too many: they may come back to themselves.
+    pub fn chain<'a>(&'a self, store: &dyn Store, vdi: &'a Vdi, cx: &Cx<'_>) -> Result<Vec<&'a Vdi>> {
         let mut chain: Vec<&Vdi> = Vec::new();
         let mut child = vdi;
         let wrong = |vdi: &Vdi, why: String| Err(Error::Chain { vdi: vdi.uuid, why });
         loop {
             match &child.parent {
-                Parent::None => break,
+                Parent::None => return Ok(chain),
                 Parent::Missing(name) => return wrong(child, format!("its parent {name} is not there")),
                 Parent::Vdi(_) if chain.len() >= cx.limits.chain_depth => {
                     return wrong(vdi, format!("it stands on more than {} others", cx.limits.chain_depth));
@@ -40,15 +40,22 @@ impl Repository {
             }
             chain.push(child);
         }
-        let mut opened: Vec<source::Parent> = Vec::new();
-        for vdi in chain.into_iter().rev() {
-            let mut disk = open(store, &vdi.entry, vdi.uuid, vdi.format, cx)?;
-            if let Some(parent) = opened.last().cloned() {
-                let set = disk.set_parent(Box::new(parent.disk), parent.id);
-                set.map_err(|source| Error::Image { vdi: vdi.uuid, source })?;
-            }
-            opened.push(source::Parent { id: disk.uuid(), disk: Arc::new(disk) });
-        }
-        Ok(opened)
     }
+}
+
+/// Opens the VDIs of a chain, the lowest first; each has the one before below it.
+///
+/// # Errors
+/// Where one cannot be read.
+pub fn open_chain(store: &dyn Store, chain: &[&Vdi], cx: &Cx<'_>) -> Result<Vec<source::Parent>> {
+    let mut opened: Vec<source::Parent> = Vec::new();
+    for vdi in chain.iter().rev() {
+        let mut disk = open(store, &vdi.entry, vdi.uuid, vdi.format, cx)?;
+        if let Some(parent) = opened.last().cloned() {
+            let set = disk.set_parent(Box::new(parent.disk), parent.id);
+            set.map_err(|source| Error::Image { vdi: vdi.uuid, source })?;
+        }
+        opened.push(source::Parent { id: disk.uuid(), disk: Arc::new(disk) });
+    }
+    Ok(opened)
 }

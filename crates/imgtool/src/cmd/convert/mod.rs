@@ -55,6 +55,9 @@ pub fn run(args: &Convert, session: &Session, out: &mut Output) -> Result<Exit, 
     }
     let opened = session.open_reading(&args.src, session.globals.format)?;
     session.confine(&Needs::nothing().writing(folder_of(&args.dst)), out);
+    if args.keep_chain && opened.within().is_some() {
+        return Err(Failure::usage("--keep-chain goes by files, and a repository's disks are none"));
+    }
     if args.keep_chain && !opened.parents.is_empty() {
         return chain::run(args, format, &opened, session, out);
     }

@@ -35,7 +35,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
         return Err(Failure::usage("standard output carries a raw disk only"));
     }
     let trusted = trusted(&args.trust)?;
-    let bases = open(&args.from.bases, session)?;
+    let bases = open(&args.from.bases, None, session)?;
     let mut read: Vec<&Path> = args.from.bases.iter().map(std::path::PathBuf::as_path).collect();
     read.push(&args.patch);
     refuse_over(output, &read)?;

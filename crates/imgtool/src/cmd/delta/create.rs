@@ -24,9 +24,9 @@ use std::path::Path;
 pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     refuse_foreign(args)?;
     let key = secret(&args.signer)?;
-    let bases = open(&args.from.bases, session)?;
+    let target = session.open_either(&args.target, session.globals.format)?;
+    let bases = open(&args.from.bases, Some(&target), session)?;
     let signatures = signature::files(&args.signatures)?;
-    let target = session.open_reading(&args.target, session.globals.format)?;
     let mut read: Vec<&Path> =
         args.from.bases.iter().chain(&args.signatures).map(std::path::PathBuf::as_path).collect();
     read.push(&args.target);

@@ -33,7 +33,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     let trusted = trusted(&args.trust)?;
     let mut opened = session.open_writing(first, &args.change)?;
     session.refuse_parent(&opened, &args.change, out)?;
-    let others = open(rest, session)?;
+    let others = open(rest, Some(&opened), session)?;
     let file = patch_file(&args.patch)?;
     // Of what is about to change nothing is kept.
     let mut known = vec![Known::of(&opened, false, session)];

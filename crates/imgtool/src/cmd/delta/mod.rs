@@ -48,9 +48,16 @@ fn is_stdio(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// Opens the bases.
-fn open<'a>(bases: &'a [PathBuf], session: &Session) -> Result<Vec<Opened<'a>>, Failure> {
-    bases.iter().map(|base| session.open_reading(base, session.globals.format)).collect()
+/// Opens the bases; `with` them, other images are open.
+fn open<'a>(
+    bases: &'a [PathBuf],
+    with: Option<&Opened<'_>>,
+    session: &Session,
+) -> Result<Vec<Opened<'a>>, Failure> {
+    let open = |base: &'a PathBuf| session.open_either(base, session.globals.format);
+    let opened: Vec<Opened<'a>> = bases.iter().map(open).collect::<Result<_, _>>()?;
+    session.refuse_choice(&with.into_iter().chain(&opened).collect::<Vec<_>>())?;
+    Ok(opened)
 }
 
 /// What is done with several virtual disks.

@@ -16,7 +16,7 @@ use serde_json::json;
 /// Runs it.
 pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     let trusted = trusted(&args.trust)?;
-    let bases = open(&args.from.bases, session)?;
+    let bases = open(&args.from.bases, None, session)?;
     let file = FileDev::new(super::plain(&args.patch)?).of(&args.patch)?;
     let known = known(&bases, args.no_cache, session);
     session.confine(&known.iter().fold(Needs::nothing(), |needs, known| known.needs(needs)), out);
