@@ -10,6 +10,8 @@ use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
 use ondisk::num::{low8, low32, to_u64, to_usize};
 use ondisk::{Len, Offset};
 use std::mem::size_of;
+use testkit::images::noise;
+use testkit::sim::Rng;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What is tried.
@@ -95,67 +97,57 @@ impl Apart {
     }
 }
 
-/// Numbers by chance, always the same.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        to_usize((self.0 >> 33).checked_rem(to_u64(limit)).unwrap_or_default())
-    }
-
-    /// Changes a few bytes, or cuts.
-    fn spoil(&mut self, bytes: &mut Vec<u8>) {
-        for _ in 0..=self.below(3) {
-            let at = self.below(bytes.len());
-            match (self.below(6), bytes.get_mut(at)) {
-                (0, Some(byte)) => *byte = 0xff,
-                (1, Some(byte)) => *byte = 0,
-                (2, Some(byte)) => *byte = byte.wrapping_add(1),
-                (3, _) => bytes.truncate(at),
-                (4, _) => bytes.extend([0x7f, 0xff, 0x11]),
-                (_, Some(byte)) => *byte ^= 1_u8 << (at % 8),
-                _ => {}
-            }
+/// Changes a few bytes, or cuts.
+fn spoil(random: &mut Rng, bytes: &mut Vec<u8>) {
+    for _ in 0..=random.pick(3) {
+        let at = random.pick(bytes.len());
+        match (random.pick(6), bytes.get_mut(at)) {
+            (0, Some(byte)) => *byte = 0xff,
+            (1, Some(byte)) => *byte = 0,
+            (2, Some(byte)) => *byte = byte.wrapping_add(1),
+            (3, _) => bytes.truncate(at),
+            (4, _) => bytes.extend([0x7f, 0xff, 0x11]),
+            (_, Some(byte)) => *byte ^= 1_u8 << (at % 8),
+            _ => {}
         }
-    }
-
-    fn spoil_record<T: IntoBytes + Immutable + FromBytes + Copy>(&mut self, record: &mut T) {
-        let mut bytes = record.as_bytes().to_vec();
-        let at = self.below(bytes.len());
-        bytes[at] = [0, 1, 0x7f, 0xff, bytes[at].wrapping_add(1), bytes[at] ^ 0x80][self.below(6)];
-        *record = T::read_from_bytes(&bytes).unwrap();
     }
 }
 
-fn spoiled(sound: &Apart, random: &mut Random) -> Vec<u8> {
+fn spoil_record<T: IntoBytes + Immutable + FromBytes + Copy>(random: &mut Rng, record: &mut T) {
+    let mut bytes = record.as_bytes().to_vec();
+    let at = random.pick(bytes.len());
+    bytes[at] = [0, 1, 0x7f, 0xff, bytes[at].wrapping_add(1), bytes[at] ^ 0x80][random.pick(6)];
+    *record = T::read_from_bytes(&bytes).unwrap();
+}
+
+fn spoiled(sound: &Apart, random: &mut Rng) -> Vec<u8> {
     let mut apart = sound.clone();
     let mut kept = false;
-    for _ in 0..=random.below(2) {
-        match random.below(8) {
-            0 => random.spoil_record(&mut apart.header),
+    for _ in 0..=random.pick(2) {
+        match random.pick(8) {
+            0 => spoil_record(random, &mut apart.header),
             1 => {
-                let at = random.below(apart.bases.len());
-                random.spoil_record(&mut apart.bases[at]);
+                let at = random.pick(apart.bases.len());
+                spoil_record(random, &mut apart.bases[at]);
             }
-            2 => random.spoil_record(&mut apart.trailer),
+            2 => spoil_record(random, &mut apart.trailer),
             3 => {
-                kept = random.below(2) == 0;
-                let at = random.below(apart.frames.len());
-                random.spoil_record(&mut apart.frames[at].0);
+                kept = random.pick(2) == 0;
+                let at = random.pick(apart.frames.len());
+                spoil_record(random, &mut apart.frames[at].0);
             }
             4 => {
-                kept = random.below(2) == 0;
-                let at = random.below(apart.sections.len());
-                random.spoil_record(&mut apart.sections[at].0);
+                kept = random.pick(2) == 0;
+                let at = random.pick(apart.sections.len());
+                spoil_record(random, &mut apart.sections[at].0);
             }
             5 => {
-                let at = random.below(apart.frames.len());
-                random.spoil(&mut apart.frames[at].1);
+                let at = random.pick(apart.frames.len());
+                spoil(random, &mut apart.frames[at].1);
             }
             _ => {
-                let at = random.below(apart.sections.len());
-                random.spoil(&mut apart.sections[at].1);
+                let at = random.pick(apart.sections.len());
+                spoil(random, &mut apart.sections[at].1);
             }
         }
     }
@@ -165,11 +157,6 @@ fn spoiled(sound: &Apart, random: &mut Random) -> Vec<u8> {
 /// Whatever a patch says: it is refused, or makes what it says.
 #[test]
 fn hostile_patches() {
-    let noise = |seed: u8, len: usize| {
-        let mut bytes = vec![0; len];
-        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
-        bytes
-    };
     let base = noise(1, 20_000);
     let text: Vec<u8> = (0..9000).map(|at| low8(at / 90)).collect();
     let target = [&base[7000..], &noise(2, 3000), &text, &[0; 9000], &noise(2, 3000), &base[..5000]].concat();
@@ -198,7 +185,7 @@ fn hostile_patches() {
         create(&[&base, &base], &target, options, &mut patch, &cx).unwrap();
         let sound = Apart::of(&patch);
         assert!(apply(&sound.sealed(false)).unwrap().is_some_and(|bytes| bytes == target.to_vec()));
-        let (mut random, mut refused) = (Random(7), 0);
+        let (mut random, mut refused) = (Rng::new(7), 0);
         for _ in 0..PATCHES / 2 {
             match apply(&spoiled(&sound, &mut random)) {
                 Ok(_) => {}

@@ -1,109 +1,62 @@
 //! What two patches do one after the other, their composition does at once.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::indexing_slicing,
-    clippy::unwrap_used
-)]
 
-use delta::{Codec, Options, Patch, Patched, compose, create, survey};
-use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
-use ondisk::{Len, Offset};
-
-const LIMITS: Limits = Limits { memory: Len::mib(256), threads: 2, chain_depth: 8, partitions: 64 };
-
-fn with_cx<T>(work: impl FnOnce(&Cx<'_>) -> T) -> T {
-    let cancel = Cancel::new();
-    work(&Cx { progress: &Quiet, cancel: &cancel, limits: LIMITS, now: 0 })
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
+use crate::support::{self, apply, open, with_cx};
+use delta::compose;
+use testkit::images::noise;
+use testkit::sim::Rng;
 
 fn patch(bases: &[&[u8]], target: &[u8]) -> Vec<u8> {
-    let disks: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
-    let bases: Vec<&dyn ReadAt> = disks.iter().map(|disk| disk as &dyn ReadAt).collect();
-    let mut out = Vec::new();
-    let options = Options { codec: Codec::Zstd, level: 3, drop_free: false };
-    with_cx(|cx| create(&bases, &MemDisk::from_bytes(target), options, &mut out, cx)).unwrap();
-    out
-}
-
-fn apply(bases: &[&[u8]], patch: &[u8]) -> delta::Result<Vec<u8>> {
-    let bases: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
-    with_cx(|cx| {
-        let patch = Patch::open(MemDisk::from_bytes(patch), &LIMITS)?;
-        patch.check(cx)?;
-        let given =
-            bases.iter().map(|base| Ok((base, survey(base, "base", cx)?))).collect::<delta::Result<_>>()?;
-        let disk = Patched::new(patch, given, cx)?;
-        let mut bytes = vec![0; disk.len().to_usize()];
-        disk.read_at(Offset::ZERO, &mut bytes)?;
-        Ok(bytes)
-    })
+    support::patch(bases, target).0
 }
 
 fn composed(first: &[u8], second: &[u8]) -> delta::Result<Vec<u8>> {
-    let open = |patch: &[u8]| Patch::open(MemDisk::from_bytes(patch), &LIMITS);
     let mut out = Vec::new();
     let (first, second) = (open(first)?, open(second)?);
     let len = with_cx(|cx| compose(&first, &second, &mut out, cx))?;
     assert_eq!(len.get(), out.len() as u64);
+    with_cx(|cx| open(&out)?.check(cx))?;
     Ok(out)
 }
 
-/// Numbers by chance, always the same.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit.max(1)
-    }
-
-    /// A disk after some work on it: text that changes a little, data that comes, goes and moves.
-    fn later(&mut self, disk: &[u8]) -> Vec<u8> {
-        let mut later = disk.to_vec();
-        for _ in 0..=self.below(6) {
-            if later.is_empty() {
-                later = noise(self.0, self.below(90_000));
-                continue;
-            }
-            let len = 1 + self.below(later.len().clamp(1, 700_000));
-            let at = self.below(later.len().saturating_sub(len));
-            let seed = self.0;
-            match self.below(8) {
-                0 => later[at..at + len].fill(0),
-                1 => later[at..at + len].copy_from_slice(&noise(seed, len)),
-                2 => {
-                    let from = self.below(later.len() - len);
-                    later.copy_within(from..from + len, at);
-                }
-                3 => later.truncate(later.len() - len / 4),
-                4 => later.resize(later.len() + 3 * len, 0),
-                5 => drop(later.splice(at..at, noise(seed, len / 9))),
-                6 => later.rotate_left(len),
-                // Dense small changes: literals with a dictionary of what was there.
-                _ => (at..at + len).step_by(19).for_each(|at| later[at] = later[at].wrapping_add(1)),
-            }
+/// A disk after some work on it: text that changes a little, data that comes, goes and moves.
+fn later(random: &mut Rng, disk: &[u8]) -> Vec<u8> {
+    let mut later = disk.to_vec();
+    for _ in 0..=random.pick(6) {
+        if later.is_empty() {
+            later = noise(random.draw(), random.pick(90_000));
+            continue;
         }
-        later
+        let len = 1 + random.pick(later.len().clamp(1, 700_000));
+        let at = random.pick(later.len().saturating_sub(len));
+        let seed = random.draw();
+        match random.pick(8) {
+            0 => later[at..at + len].fill(0),
+            1 => later[at..at + len].copy_from_slice(&noise(seed, len)),
+            2 => {
+                let from = random.pick(later.len() - len);
+                later.copy_within(from..from + len, at);
+            }
+            3 => later.truncate(later.len() - len / 4),
+            4 => later.resize(later.len() + 3 * len, 0),
+            5 => drop(later.splice(at..at, noise(seed, len / 9))),
+            6 => later.rotate_left(len),
+            // Dense small changes: literals with a dictionary of what was there.
+            _ => (at..at + len).step_by(19).for_each(|at| later[at] = later[at].wrapping_add(1)),
+        }
     }
+    later
 }
 
 #[test]
 fn as_one_after_the_other() {
-    let mut random = Random(5);
+    let mut random = Rng::new(5);
     for round in 0..14 {
         let len = [0, 3, 70_000, (4 << 20) - 1, 4 << 20, 5 << 20, 9 << 20][round % 7];
         let text: Vec<u8> = (0..len).flat_map(|at| (at as u64 * 7919).to_le_bytes()).take(len / 2).collect();
         let start = [text, noise(round as u64, len - len / 2)].concat();
         let mut disks = vec![start];
         for _ in 0..3 {
-            let later = random.later(&disks[disks.len() - 1]);
+            let later = later(&mut random, &disks[disks.len() - 1]);
             disks.push(later);
         }
         let steps: Vec<Vec<u8>> = disks.windows(2).map(|pair| patch(&[&pair[0]], &pair[1])).collect();
@@ -126,8 +79,7 @@ fn several_bases() {
     let c = [&x[..3 << 20], &b[2 << 20..], &a[..1000], &noise(5, 300)].concat();
     for (bases, what) in [([b.as_slice(), &x, &a], "b first"), ([&x, &b, &a], "x first")] {
         let both = composed(&first, &patch(&bases, &c)).unwrap();
-        let open = Patch::open(MemDisk::from_bytes(&both), &LIMITS).unwrap();
-        assert_eq!(open.facts().bases.len(), 3, "{what}");
+        assert_eq!(open(&both).unwrap().facts().bases.len(), 3, "{what}");
         assert!(apply(&[&x, &a, &y], &both).unwrap() == c, "{what}");
     }
     // What was made from nothing stays so, beside what is needed now.

@@ -1,61 +1,12 @@
 //! Whatever two disks have in common, a patch makes the one from the other.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::indexing_slicing,
-    clippy::unwrap_used
-)]
 
-use delta::{Codec, Options, Patch, Patched, Stats, create, survey};
+use crate::support::{LIMITS, OPTIONS, apply, open, patch, patch_by};
+use delta::{Codec, Options, Stats, create, survey};
 use disk::{Cancel, Cx, Limits, MemDisk, Progress, Quiet, ReadAt, Task, Total};
-use ondisk::{Len, Offset};
+use ondisk::Len;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-const LIMITS: Limits = Limits { memory: Len::mib(256), threads: 2, chain_depth: 8, partitions: 64 };
-
-fn with_cx<T>(work: impl FnOnce(&Cx<'_>) -> T) -> T {
-    let cancel = Cancel::new();
-    work(&Cx { progress: &Quiet, cancel: &cancel, limits: LIMITS, now: 0 })
-}
-
-/// Bytes that nothing compresses.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
-const OPTIONS: Options = Options { codec: Codec::Zstd, level: 3, drop_free: false };
-
-fn patch(bases: &[&[u8]], target: &[u8]) -> (Vec<u8>, Stats) {
-    patch_by(OPTIONS, bases, target)
-}
-
-fn patch_by(options: Options, bases: &[&[u8]], target: &[u8]) -> (Vec<u8>, Stats) {
-    let disks: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
-    let bases: Vec<&dyn ReadAt> = disks.iter().map(|disk| disk as &dyn ReadAt).collect();
-    let mut out = Vec::new();
-    let stats = with_cx(|cx| create(&bases, &MemDisk::from_bytes(target), options, &mut out, cx)).unwrap();
-    (out, stats)
-}
-
-fn apply(bases: &[&[u8]], patch: &[u8]) -> delta::Result<Vec<u8>> {
-    let bases: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
-    with_cx(|cx| {
-        let patch = Patch::open(MemDisk::from_bytes(patch), &LIMITS)?;
-        let given =
-            bases.iter().map(|base| Ok((base, survey(base, "base", cx)?))).collect::<delta::Result<_>>()?;
-        let disk = Patched::new(patch, given, cx)?;
-        let mut bytes = vec![0; disk.len().to_usize()];
-        // Odd pieces, so that they do not begin where windows do.
-        for start in (0..bytes.len()).step_by(1_000_003) {
-            let end = bytes.len().min(start + 1_000_003);
-            disk.read_at(Offset::new(start as u64), &mut bytes[start..end])?;
-        }
-        Ok(bytes)
-    })
-}
+use testkit::images::noise;
 
 fn round(what: &str, bases: &[&[u8]], target: &[u8]) -> Stats {
     let (patch, stats) = patch(bases, target);
@@ -145,8 +96,7 @@ fn every_codec_and_level() {
     for (codec, level) in [(Codec::Zstd, 1), (Codec::Zstd, 9), (Codec::Zstd, 15), (Codec::Xz, 6)] {
         let (patch, _) = patch_by(Options { codec, level, ..OPTIONS }, &[&base], &target);
         assert!(apply(&[&base], &patch).unwrap() == target, "{codec:?}, level {level}");
-        let opened = Patch::open(MemDisk::from_bytes(&patch), &LIMITS).unwrap();
-        assert_eq!(opened.codecs().unwrap(), [codec]);
+        assert_eq!(open(&patch).unwrap().codecs().unwrap(), [codec]);
         sizes.push(patch.len());
     }
     // What is noise stays as large as it is; beside it there is little.
@@ -189,7 +139,7 @@ fn progress_reaches_the_end() {
     let (base, target) = (MemDisk::from_bytes(&base), MemDisk::from_bytes(&target));
     let (told, cancel) = (Told::default(), Cancel::new());
     let cx = Cx { progress: &told, cancel: &cancel, limits: LIMITS, now: 0 };
-    let options = Options { codec: Codec::Zstd, level: 1, drop_free: false };
+    let options = Options { level: 1, ..OPTIONS };
     create(&[&base], &target, options, &mut std::io::sink(), &cx).unwrap();
     assert_eq!(told.0.load(Ordering::Relaxed), base.len().get() + target.len().get());
 }

@@ -1,27 +1,10 @@
 //! Patches that are made without the base, of its signature.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::indexing_slicing,
-    clippy::unwrap_used
-)]
 
-use delta::{Codec, DiskSignature, Options, Patch, Patched, Stats, create_upon, signature, survey};
-use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
-use ondisk::{Len, Offset};
-
-const LIMITS: Limits = Limits { memory: Len::mib(256), threads: 2, chain_depth: 8, partitions: 64 };
-
-fn with_cx<T>(work: impl FnOnce(&Cx<'_>) -> T) -> T {
-    let cancel = Cancel::new();
-    work(&Cx { progress: &Quiet, cancel: &cancel, limits: LIMITS, now: 0 })
-}
-
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
+use crate::support::{OPTIONS, apply, with_cx};
+use delta::{DiskSignature, Stats, create_upon, signature};
+use disk::MemDisk;
+use testkit::images::noise;
+use testkit::sim::Rng;
 
 fn signed(base: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -35,8 +18,7 @@ fn upon(signatures: &[Vec<u8>], target: &[u8]) -> delta::Result<(Vec<u8>, Stats)
         let open = |bytes: &Vec<u8>| DiskSignature::open(MemDisk::from_bytes(bytes), cx);
         let signatures = signatures.iter().map(open).collect::<delta::Result<Vec<_>>>()?;
         let mut out = Vec::new();
-        let options = Options { codec: Codec::Zstd, level: 3, drop_free: false };
-        let stats = create_upon(&signatures, &MemDisk::from_bytes(target), options, &mut out, cx)?;
+        let stats = create_upon(&signatures, &MemDisk::from_bytes(target), OPTIONS, &mut out, cx)?;
         Ok((out, stats))
     })
 }
@@ -44,15 +26,7 @@ fn upon(signatures: &[Vec<u8>], target: &[u8]) -> delta::Result<(Vec<u8>, Stats)
 fn round(what: &str, bases: &[&[u8]], target: &[u8]) -> Stats {
     let signatures: Vec<_> = bases.iter().map(|base| signed(base)).collect();
     let (patch, stats) = upon(&signatures, target).unwrap();
-    let bases: Vec<MemDisk> = bases.iter().map(|base| MemDisk::from_bytes(base)).collect();
-    with_cx(|cx| {
-        let patch = Patch::open(MemDisk::from_bytes(&patch), &LIMITS).unwrap();
-        let given = bases.iter().map(|base| (base, survey(base, "base", cx).unwrap())).collect();
-        let disk = Patched::new(patch, given, cx).unwrap();
-        let mut bytes = vec![0; disk.len().to_usize()];
-        disk.read_at(Offset::ZERO, &mut bytes).unwrap();
-        assert!(bytes == target, "{what}");
-    });
+    assert!(apply(bases, &patch).unwrap() == target, "{what}");
     stats
 }
 
@@ -116,18 +90,13 @@ fn hostile_signatures() {
     let base = [noise(7, 300_000), vec![0; 50_000], noise(8, 70_000)].concat();
     let sound = signed(&base);
     let sealed = sound.len() - 40;
-    let mut state = 9_u64;
-    let mut below = |limit: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % limit
-    };
-    let mut refused = 0;
+    let (mut random, mut refused) = (Rng::new(9), 0);
     for _ in 0..3000 {
         let mut bytes = sound.clone();
-        for _ in 0..=below(3) {
+        for _ in 0..=random.pick(3) {
             // The end and the tables are what is worth changing.
-            let at = if below(2) == 0 { sealed - 1 - below(130) } else { below(sealed) };
-            bytes[at] = [0, 1, 0x7f, 0xff, bytes[at].wrapping_add(1)][below(5)];
+            let at = if random.pick(2) == 0 { sealed - 1 - random.pick(130) } else { random.pick(sealed) };
+            bytes[at] = [0, 1, 0x7f, 0xff, bytes[at].wrapping_add(1)][random.pick(5)];
         }
         let digest = *blake3::hash(&bytes[..sealed]).as_bytes();
         bytes[sealed..sealed + 32].copy_from_slice(&digest);

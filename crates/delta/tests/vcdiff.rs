@@ -1,59 +1,38 @@
 //! What is written, xdelta3 reads; what it writes, is read.
-#![allow(
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::indexing_slicing,
-    clippy::unwrap_used
-)]
 
+use crate::support::{LIMITS, whole, with_cx};
 use delta::vcdiff::{Decoded, Vcdiff, create};
-use disk::{Cancel, Cx, FileDev, Limits, MemDisk, Quiet, ReadAt};
+use disk::{FileDev, MemDisk, ReadAt};
 use ondisk::{Len, Offset};
 use std::fs::{File, read, write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use testkit::images::noise;
+use testkit::sim::Rng;
 use testkit::tool::tool;
 
-const LIMITS: Limits = Limits { memory: Len::mib(256), threads: 2, chain_depth: 8, partitions: 64 };
-
-fn with_cx<T>(work: impl FnOnce(&Cx<'_>) -> T) -> T {
-    let cancel = Cancel::new();
-    work(&Cx { progress: &Quiet, cancel: &cancel, limits: LIMITS, now: 0 })
-}
-
-/// Numbers by chance, always the same.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit.max(1)
-    }
-
-    /// Pieces of `from`, noise, text, zeros, and what there is already.
-    fn disk(&mut self, from: &[u8], pieces: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = Vec::new();
-        for _ in 0..self.below(pieces) {
-            let len = [3, 40, 700, 5000, 60_000, 300_000][self.below(6)];
-            let len = self.below(len);
-            match self.below(5) {
-                0 => bytes.extend(noise(self.below(9) as u64, len)),
-                1 => bytes.extend((0..len).map(|at| (at / 9 % 90) as u8)),
-                2 => bytes.resize(bytes.len() + len, 0),
-                3 => {
-                    let at = self.below(bytes.len());
-                    let end = bytes.len().min(at + len);
-                    bytes.extend_from_within(at..end);
-                }
-                _ => {
-                    let at = self.below(from.len());
-                    bytes.extend(&from[at..from.len().min(at + len)]);
-                }
+/// Pieces of `from`, noise, text, zeros, and what there is already.
+fn disk(random: &mut Rng, from: &[u8], pieces: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = Vec::new();
+    for _ in 0..random.pick(pieces) {
+        let len = [3, 40, 700, 5000, 60_000, 300_000][random.pick(6)];
+        let len = random.pick(len);
+        match random.pick(5) {
+            0 => bytes.extend(noise(random.pick(9) as u64, len)),
+            1 => bytes.extend((0..len).map(|at| (at / 9 % 90) as u8)),
+            2 => bytes.resize(bytes.len() + len, 0),
+            3 => {
+                let at = random.pick(bytes.len());
+                let end = bytes.len().min(at + len);
+                bytes.extend_from_within(at..end);
+            }
+            _ => {
+                let at = random.pick(from.len());
+                bytes.extend(&from[at..from.len().min(at + len)]);
             }
         }
-        bytes
     }
+    bytes
 }
 
 struct Folder(tempfile::TempDir);
@@ -87,14 +66,7 @@ impl Folder {
 
     fn apply(&self, patch: &str) -> delta::Result<Vec<u8>> {
         let patch = Vcdiff::open(open(&self.path(patch)), &LIMITS)?;
-        let disk = Decoded::new(patch, Some(open(&self.path("base"))), LIMITS)?;
-        let mut bytes = vec![0; disk.len().to_usize()];
-        // Odd pieces, so that they do not begin where windows do.
-        for start in (0..bytes.len()).step_by(1_000_003) {
-            let end = bytes.len().min(start + 1_000_003);
-            disk.read_at(Offset::new(start as u64), &mut bytes[start..end])?;
-        }
-        Ok(bytes)
+        whole(&Decoded::new(patch, Some(open(&self.path("base"))), LIMITS)?)
     }
 }
 
@@ -130,17 +102,17 @@ fn xdelta3_reads_what_is_written() {
 
 #[test]
 fn small_disks_by_chance() {
-    let mut random = Random(11);
+    let mut random = Rng::new(11);
     for number in 0..40 {
-        let base = random.disk(&[], 8);
-        let target = random.disk(&base, 20);
+        let base = disk(&mut random, &[], 8);
+        let target = disk(&mut random, &base, 20);
         round(&format!("disk {number}"), &base, &target, [1, 9, 13][number % 3]);
     }
 }
 
 #[test]
 fn what_xdelta3_writes_is_read() {
-    let mut random = Random(5);
+    let mut random = Rng::new(5);
     let options = [
         "",
         "-S none",
@@ -155,9 +127,9 @@ fn what_xdelta3_writes_is_read() {
         "-W 16384",
     ];
     for (number, option) in options.iter().cycle().take(33).enumerate() {
-        let base = random.disk(&[], 20);
+        let base = disk(&mut random, &[], 20);
         // Windows so small that there are several.
-        let target = random.disk(&base, 40);
+        let target = disk(&mut random, &base, 40);
         let folder = Folder::new(&base, &target);
         folder.xdelta(&["-e -f", option, "-W 65536 -s base target patch"].join(" ").replace("  ", " "));
         // What FGK cannot save in one window, xdelta3 itself cannot read in the next.
@@ -228,9 +200,9 @@ fn a_wrong_base_is_found() {
 /// The same patch comes out whatever the number of threads.
 #[test]
 fn threads_make_no_difference() {
-    let mut random = Random(3);
-    let base = random.disk(&[], 20);
-    let target = [random.disk(&base, 30), vec![0; 9 << 20], random.disk(&base, 30)].concat();
+    let mut random = Rng::new(3);
+    let base = disk(&mut random, &[], 20);
+    let target = [disk(&mut random, &base, 30), vec![0; 9 << 20], disk(&mut random, &base, 30)].concat();
     let (base, target) = (MemDisk::from_bytes(&base), MemDisk::from_bytes(&target));
     let patches = [1, 3].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

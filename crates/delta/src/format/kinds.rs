@@ -144,12 +144,7 @@ pub fn take(record: &mut &[u8], len: usize) -> Result<Vec<Part>, &'static str> {
 mod tests {
     use super::*;
     use ondisk::num::low8;
-
-    fn noise(len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-        bytes
-    }
+    use testkit::images::noise;
 
     #[test]
     fn each_kind_is_told_and_comes_back() {
@@ -159,7 +154,7 @@ mod tests {
                 [0xe8, low8(at), low8(at >> 8), 0, 0, 0x48, 0x89, 0xc7, 0x31, 0xc0, 1, 2, 3, 4, 5, 6]
             })
             .collect();
-        let bytes = [text.as_slice(), &noise(3 * PIECE), &code, &text[..100]].concat();
+        let bytes = [text.as_slice(), &noise(1, 3 * PIECE), &code, &text[..100]].concat();
         let parts = of(&bytes);
         let expected = [(2 * PIECE, Kind::Plain), (3 * PIECE, Kind::Stored), (PIECE + 100, Kind::Code)];
         assert_eq!(parts, expected);

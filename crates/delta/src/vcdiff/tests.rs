@@ -4,21 +4,16 @@ use super::layout::{MAGIC, header, packed, window};
 use super::{Decoded, Vcdiff, create, number};
 use crate::{Error, Result};
 use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
-use ondisk::num::{low8, to_u64, to_usize};
+use ondisk::num::{low8, to_u64};
 use ondisk::{Class, Classified, Len, Offset};
-use std::process::Command;
+use testkit::images::noise;
+use testkit::sim::Rng;
+use testkit::tool::{done, tool};
 
 /// What is tried of each patch.
 const PATCHES: usize = 2000;
 
 const LIMITS: Limits = Limits { memory: Len::mib(64), threads: 1, chain_depth: 8, partitions: 64 };
-
-/// Bytes that nothing compresses.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
 
 /// What a patch makes, and whether something of that has no checksum.
 fn apply(base: &[u8], patch: &[u8]) -> Result<(Vec<u8>, bool)> {
@@ -49,9 +44,8 @@ fn samples() -> Samples {
     std::fs::write(dir.path().join("base"), &base).unwrap();
     std::fs::write(dir.path().join("target"), &target).unwrap();
     for options in ["-W 16384 -S none", "-W 16384 -S djw -n", "-W 16384 -S lzma", "-S fgk -n", "-S djw"] {
-        let mut command = Command::new(testkit::tool::find("xdelta3"));
         let args = ["-e -f", options, "-s base target patch"].join(" ");
-        assert!(command.current_dir(dir.path()).args(args.split(' ')).status().unwrap().success());
+        done(tool("xdelta3").current_dir(dir.path()).args(args.split(' ')));
         all.push((options.to_owned(), std::fs::read(dir.path().join("patch")).unwrap()));
     }
     (base, target, all)
@@ -60,11 +54,7 @@ fn samples() -> Samples {
 #[test]
 fn hostile_patches() {
     let (base, target, patches) = samples();
-    let mut state = 7_u64;
-    let mut below = |limit: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        to_usize((state >> 33) % to_u64(limit))
-    };
+    let mut random = Rng::new(7);
     for (name, sound) in patches {
         assert!(apply(&base, &sound).unwrap().0 == target, "{name}");
         for len in 0..sound.len() {
@@ -75,10 +65,10 @@ fn hostile_patches() {
         let (mut refused, checked) = (0, !name.contains("-n"));
         for _ in 0..PATCHES {
             let mut bytes = sound.clone();
-            for _ in 0..=below(3) {
-                let at = below(bytes.len());
-                let flip = bytes[at] ^ (1 << below(8));
-                bytes[at] = [0, 1, 0x7f, 0xff, bytes[at].wrapping_add(1), flip][below(6)];
+            for _ in 0..=random.pick(3) {
+                let at = random.pick(bytes.len());
+                let flip = bytes[at] ^ (1 << random.pick(8));
+                bytes[at] = [0, 1, 0x7f, 0xff, bytes[at].wrapping_add(1), flip][random.pick(6)];
             }
             match apply(&base, &bytes) {
                 // A flag may have taken a checksum away, or a window its neighbour.

@@ -30,6 +30,11 @@ impl Rng {
     pub fn below(&mut self, n: u64) -> u64 {
         self.draw() % n.max(1)
     }
+
+    /// A place in a list of that many.
+    pub fn pick(&mut self, count: usize) -> usize {
+        self.below(count as u64) as usize
+    }
 }
 
 /// What became of an operation that was not flushed.

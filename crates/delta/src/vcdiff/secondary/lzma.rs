@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn sections_go_on() {
         let text: Vec<u8> = (0..200_000_u32).flat_map(|n| (n / 7 % 1000).to_le_bytes()).collect();
-        let noise = crate::vcdiff::tests::noise(5, 100_000);
+        let noise = testkit::images::noise(5, 100_000);
         let sections = [&text[..1000], &noise, &text, &noise[..70_000], &text[..70]];
         let mut reader = Reader::default();
         let mut before: Vec<u8> = Vec::new();
