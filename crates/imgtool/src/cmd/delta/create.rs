@@ -2,7 +2,7 @@
 
 use super::keys::{comment, secret};
 use super::signature;
-use super::sink::{Target, WRITE};
+use super::sink::written;
 use super::{is_stdio, on_threads, open, refuse_changed, refuse_over, with_disks};
 use crate::args::{DeltaCodec, DeltaCreate, PatchFormat};
 use crate::cmd::sparsify::free_of;
@@ -12,12 +12,12 @@ use crate::output::Output;
 use crate::render::Table;
 use crate::sandbox::{Needs, folder_of};
 use delta::{Codec, DiskSignature, Options, SecretKey, Signing, Stats};
-use disk::{Draft, FileDev, ReadAt};
+use disk::{FileDev, ReadAt};
 use ondisk::Len;
 use ondisk::size::Human;
 use serde_json::json;
 use stack::sparsify::Hollow;
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
 /// Runs it.
@@ -30,58 +30,33 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
     let mut read: Vec<&Path> =
         args.from.bases.iter().chain(&args.signatures).map(std::path::PathBuf::as_path).collect();
     read.push(&args.target);
-    let stdout = is_stdio(&args.output);
-    if !stdout {
+    if is_stdio(&args.output) {
+        session.confine(&Needs::nothing(), out);
+    } else {
         refuse_over(&args.output, &read)?;
         session.confine(&Needs::nothing().writing(folder_of(&args.output)), out);
-    } else {
-        session.confine(&Needs::nothing(), out);
     }
     let signatures = signature::read(signatures, session)?;
-    let draft = if stdout {
-        None
-    } else if session.globals.dry_run {
-        Draft::foresee(&args.output).of(&args.output)?;
-        None
-    } else {
-        Some(Draft::private(&args.output).of(&args.output)?)
-    };
-    let (stats, freed) = target.with_disk(session, out, |disk| {
-        let free = args.drop_free.then(|| free_of(disk, session)).transpose().of(&args.target)?;
-        for note in free.iter().flat_map(|free| &free.notes) {
-            out.warn(note);
-        }
-        let hollow = free.as_ref().map(|free| Hollow { disk, free: &free.map });
-        let disk: &dyn ReadAt = hollow.as_ref().map_or(disk, |hollow| hollow);
-        let freed =
-            free.as_ref().map(|free| free.told.iter().fold(0, |sum, (_, len)| len.get().saturating_add(sum)));
-        let stats = with_disks(
-            &bases,
-            Vec::new(),
-            session,
-            out,
-            Box::new(|bases: &[&dyn ReadAt]| match &draft {
-                Some(draft) => write(
-                    (bases, &signatures),
-                    disk,
-                    (args, key.as_ref()),
-                    &mut Target { draft, at: 0 },
-                    session,
-                ),
-                None if stdout && !session.globals.dry_run => {
-                    write((bases, &signatures), disk, (args, key.as_ref()), &mut io::stdout(), session)
-                }
-                None => write((bases, &signatures), disk, (args, key.as_ref()), &mut io::sink(), session),
-            }),
-        )?;
-        Ok((stats, freed.map(Len::new)))
+    let (stats, freed) = written(&args.output, session, |to| {
+        let made = target.with_disk(session, out, |disk| {
+            let free = args.drop_free.then(|| free_of(disk, session)).transpose().of(&args.target)?;
+            for note in free.iter().flat_map(|free| &free.notes) {
+                out.warn(note);
+            }
+            let hollow = free.as_ref().map(|free| Hollow { disk, free: &free.map });
+            let disk: &dyn ReadAt = hollow.as_ref().map_or(disk, |hollow| hollow);
+            let freed = free
+                .as_ref()
+                .map(|free| free.told.iter().fold(0, |sum, (_, len)| len.get().saturating_add(sum)));
+            let make =
+                |bases: &[&dyn ReadAt]| write((bases, &signatures), disk, (args, key.as_ref()), to, session);
+            let stats = with_disks(&bases, Vec::new(), session, out, Box::new(make))?;
+            Ok((stats, freed.map(Len::new)))
+        })?;
+        target.refuse_changed()?;
+        refuse_changed(&bases)?;
+        Ok(made)
     })?;
-    target.refuse_changed()?;
-    refuse_changed(&bases)?;
-    if let Some(draft) = draft {
-        session.cancel.check().of(&args.output)?;
-        draft.publish().of(&args.output)?;
-    }
     tell(args, &stats, freed, session, out)
 }
 
@@ -115,8 +90,7 @@ fn write(
         DeltaCodec::Xz => Codec::Xz,
     };
     let options = Options { codec, level: args.level, drop_free: args.drop_free };
-    let mut to = BufWriter::with_capacity(WRITE, to);
-    let mut signing = Signing::new(&mut to);
+    let mut signing = Signing::new(to);
     let cx = session.cx();
     let made = on_threads(session, || match (args.format, signatures) {
         (PatchFormat::Vcdiff, _) => {

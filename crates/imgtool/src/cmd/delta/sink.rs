@@ -10,12 +10,12 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// Bytes that are written at once.
-pub(super) const WRITE: usize = 1 << 20;
+const WRITE: usize = 1 << 20;
 
 /// The file of a draft, written from its beginning on.
-pub(super) struct Target<'a> {
-    pub(super) draft: &'a Draft,
-    pub(super) at: u64,
+struct Target<'a> {
+    draft: &'a Draft,
+    at: u64,
 }
 
 impl Write for Target<'_> {
