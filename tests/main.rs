@@ -34,6 +34,7 @@ mod layouts;
 mod loaders;
 mod memory;
 mod moves;
+mod passwords;
 mod patches;
 mod read_only;
 mod receive;

@@ -1,14 +1,13 @@
 //! Patches without the disks: composed, signed, made of a signature.
 
 use std::fs::{File, read, write};
-use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use testkit::images::noise;
-use testkit::tool::{copy_sparse, said};
+use testkit::tool::{copy_sparse, done, said, tool};
 
 use crate::kit::{IMGTOOL, json};
 
@@ -94,18 +93,10 @@ fn two_patches_become_one() {
     assert!(!folder.path("none").exists());
 }
 
-/// Makes a pair of keys; with a password where one is told.
-fn keys(folder: &Folder, name: &str, password: Option<&str>) {
-    let mut command = Command::new("minisign");
-    command.current_dir(folder.dir.path()).args(["-G", "-p", &format!("{name}.pub"), "-s", name]);
-    let Some(password) = password else {
-        assert!(command.arg("-W").output().unwrap().status.success());
-        return;
-    };
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(format!("{password}\n{password}\n").as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
+/// Makes a pair of keys.
+fn keys(folder: &Folder, name: &str) {
+    let public = format!("{name}.pub");
+    done(tool("minisign").current_dir(folder.dir.path()).args(["-G", "-W", "-p", &public, "-s", name]));
 }
 
 /// Where the end of a signed patch is, and where the text of its signature.
@@ -118,8 +109,8 @@ fn parts(patch: &[u8]) -> (Range<usize>, Range<usize>) {
 #[test]
 fn signed_patches() {
     let folder = Folder::new();
-    keys(&folder, "mine", None);
-    keys(&folder, "other", None);
+    keys(&folder, "mine");
+    keys(&folder, "other");
     folder.delta(0, "create --base a b -o plain");
     folder.delta(0, "create --base a b --sign mine -o signed");
     let patch = read(folder.path("signed")).unwrap();
@@ -146,7 +137,7 @@ fn signed_patches() {
     write(folder.path("end"), &patch[end]).unwrap();
     write(folder.path("end.minisig"), &patch[text.clone()]).unwrap();
     let minisign = |key: &str| {
-        let mut command = Command::new("minisign");
+        let mut command = tool("minisign");
         command.current_dir(folder.dir.path()).args(["-V", "-m", "end", "-p", key]).output().unwrap()
     };
     assert!(minisign("mine.pub").status.success() && !minisign("other.pub").status.success());
@@ -176,23 +167,6 @@ fn signed_patches() {
     folder.delta(0, "create --base b c -o bc");
     assert!(folder.delta(0, "compose signed bc -o ac").contains("the result is not"));
     folder.delta(4, &format!("info ac {trust}"));
-}
-
-/// Keys as minisign makes them by default have a password, and ask for a GiB of memory to try one.
-#[test]
-fn a_key_with_a_password() {
-    let folder = Folder::new();
-    keys(&folder, "locked", Some("open sesame"));
-    write(folder.path("password"), "open sesame\n").unwrap();
-    write(folder.path("wrong"), "sesame\n").unwrap();
-    folder.delta(0, "create b --sign locked --password-file password -o p");
-    folder.delta(0, "info p --require-signature --pubkey locked.pub");
-    folder.delta(3, "create b --sign locked --password-file wrong -o none");
-    let mut command = Command::new(IMGTOOL);
-    let line = ["delta", "create", "b", "--sign", "locked", "-o", "none"];
-    let out = command.current_dir(folder.dir.path()).args(line).stdin(Stdio::null()).output().unwrap();
-    assert!(out.status.code() == Some(3) && said(&out).contains("--password-file"), "{}", said(&out));
-    assert!(!folder.path("none").exists());
 }
 
 #[test]

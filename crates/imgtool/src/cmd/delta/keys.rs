@@ -6,7 +6,7 @@ use crate::exit::{Exit, Failure, Of, show};
 use delta::{PublicKey, SecretKey, prove};
 use disk::FileDev;
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 /// Bytes of a key file or password, at most.
@@ -26,16 +26,27 @@ pub(super) fn secret(signer: &Signer) -> Result<Option<SecretKey>, Failure> {
     let password = match &signer.password_file {
         _ if !SecretKey::is_locked(&text) => None,
         Some(file) => Some(text_of(file)?.lines().next().unwrap_or_default().to_owned()),
-        None if !std::io::stdin().is_terminal() => {
-            let why = format!("{}: the key has a password, and nobody is there to type it", show(path));
-            return Err(Failure::new(Exit::Refused, "refused", why).with_help("give it with --password-file"));
-        }
-        None => {
-            let asked = rpassword::prompt_password(format!("password of {}: ", show(path)));
-            Some(asked.map_err(|error| Failure::io(path, &error))?)
-        }
+        None => Some(typed(path)?),
     };
     SecretKey::parse(&text, password).map(Some).of(path)
+}
+
+/// The password of a key, which somebody types.
+fn typed(key: &Path) -> Result<String, Failure> {
+    let asked = if io::stdin().is_terminal() {
+        rpassword::prompt_password(format!("password of {}: ", show(key)))
+    } else {
+        Err(io::Error::other("nobody is there to type it"))
+    };
+    asked.map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => {
+            Failure::new(Exit::Interrupted, "interrupted", format!("{}: {error}", show(key)))
+        }
+        _ => {
+            Failure::new(Exit::Refused, "refused", format!("{}: the key has a password: {error}", show(key)))
+                .with_help("give it with --password-file")
+        }
+    })
 }
 
 /// What a signature says beside the patch.
