@@ -4,6 +4,8 @@
 //! 2. The number of images is bounded by the names on the storage, and each is looked at once.
 
 mod chain;
+#[cfg(test)]
+mod tests;
 
 pub use chain::open_chain;
 
@@ -16,6 +18,7 @@ use disk::Cx;
 use ondisk::guid::Uuid;
 use ondisk::{Finding, Len};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 
 /// Chains that are longer get no more snapshots from the host.
 const DEPTH: usize = 30;
@@ -31,6 +34,8 @@ pub struct Repository {
     pub leftovers: Vec<String>,
     /// What is wrong or strange about it, its storage included.
     pub findings: Vec<Finding>,
+    /// Those that stand on each, in the order of their identifiers.
+    children: BTreeMap<Uuid, Vec<Uuid>>,
 }
 
 /// A virtual disk.
@@ -102,17 +107,26 @@ impl Repository {
             pending: Vec::new(),
             leftovers: Vec::new(),
             findings: store.title().findings.clone(),
+            children: BTreeMap::new(),
         };
+        let mut vdis = BTreeMap::new();
         for entry in store.entries() {
             cx.cancel.check()?;
             match &entry.role {
-                Role::Vdi(uuid, format) => repository.take(store, entry, *uuid, *format, cx),
+                Role::Vdi(uuid, format) => match vdis.entry(*uuid) {
+                    Slot::Vacant(slot) => {
+                        slot.insert(repository.look_at(store, entry, (*uuid, *format), cx));
+                    }
+                    Slot::Occupied(_) => {
+                        repository.damage(format!("{}: another image is called {uuid}, too", entry.name));
+                    }
+                },
                 Role::Pending(journal) => repository.pending.push((entry.name.clone(), *journal)),
                 Role::Leftover => repository.leftovers.push(entry.name.clone()),
                 Role::Metadata | Role::ChangedBlocks(_) | Role::Other => {}
             }
         }
-        repository.vdis.sort_by_key(|vdi| vdi.uuid);
+        repository.vdis = vdis.into_values().collect();
         repository.connect();
         repository.compare_with_metadata(store);
         repository.look_at_chains();
@@ -135,7 +149,7 @@ impl Repository {
 
     /// Those that stand on a VDI.
     pub fn children(&self, uuid: Uuid) -> impl Iterator<Item = &Vdi> {
-        self.vdis.iter().filter(move |vdi| vdi.parent() == Some(uuid))
+        self.children.get(&uuid).into_iter().flatten().filter_map(|child| self.vdi(*child))
     }
 
     fn damage(&mut self, text: String) {
@@ -146,19 +160,16 @@ impl Repository {
         self.findings.push(Finding::note(text));
     }
 
-    fn take(&mut self, store: &dyn Store, entry: &Entry, uuid: Uuid, format: Format, cx: &Cx<'_>) {
-        if self.vdis.iter().any(|vdi| vdi.uuid == uuid) {
-            return self.damage(format!("{}: another image is called {uuid}, too", entry.name));
-        }
-        let image = match open(store, entry, uuid, format, cx) {
-            Ok(image) => Some(Image::of(&image)),
-            Err(error) => {
-                self.damage(error.to_string());
-                None
-            }
-        };
-        let (entry, parent) = (entry.clone(), Parent::None);
-        self.vdis.push(Vdi { uuid, format, entry, image, parent, record: None });
+    fn look_at(
+        &mut self,
+        store: &dyn Store,
+        entry: &Entry,
+        (uuid, format): (Uuid, Format),
+        cx: &Cx<'_>,
+    ) -> Vdi {
+        let image = open(store, entry, uuid, format, cx).map(|image| Image::of(&image));
+        let image = image.map_err(|error| self.damage(error.to_string())).ok();
+        Vdi { uuid, format, entry: entry.clone(), image, parent: Parent::None, record: None }
     }
 
     /// Finds the parents.
@@ -194,6 +205,11 @@ impl Repository {
             }
         }
         self.findings.append(&mut findings);
+        for vdi in &self.vdis {
+            if let Some(parent) = vdi.parent() {
+                self.children.entry(parent).or_default().push(vdi.uuid);
+            }
+        }
     }
 
     /// Gives the VDIs what `MGT` says about them.
@@ -216,8 +232,9 @@ impl Repository {
     /// Chains that come back to themselves, are too long, or stand on what they should not.
     fn look_at_chains(&mut self) {
         let mut findings = Vec::new();
+        let depths = self.depths();
         for vdi in &self.vdis {
-            match self.depth(vdi) {
+            match depths.get(&vdi.uuid).copied().flatten() {
                 None => findings
                     .push(Finding::damage(format!("{}: its parents come back to themselves", vdi.uuid))),
                 Some(depth) if depth > DEPTH => {
@@ -235,20 +252,6 @@ impl Repository {
             }
         }
         self.findings.append(&mut findings);
-    }
-
-    /// How many VDIs are below one; `None` where they come back to themselves.
-    fn depth(&self, vdi: &Vdi) -> Option<usize> {
-        let mut depth = 0_usize;
-        let mut at = vdi;
-        while let Some(parent) = at.parent().and_then(|uuid| self.vdi(uuid)) {
-            depth = depth.saturating_add(1);
-            if depth > self.vdis.len() {
-                return None;
-            }
-            at = parent;
-        }
-        Some(depth)
     }
 
     /// Checks the image of every VDI by itself.

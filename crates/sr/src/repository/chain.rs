@@ -6,6 +6,7 @@ use crate::{Error, Result};
 use disk::Cx;
 use ondisk::guid::Uuid;
 use stack::source;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Repository {
@@ -41,6 +42,36 @@ impl Repository {
             chain.push(child);
         }
     }
+
+    /// How many VDIs are below each; `None` where they come back to themselves.
+    pub(super) fn depths(&self) -> BTreeMap<Uuid, Option<usize>> {
+        let mut depths = BTreeMap::new();
+        for vdi in &self.vdis {
+            let (mut path, mut at) = (Vec::new(), vdi);
+            let mut depth = loop {
+                if let Some(known) = depths.get(&at.uuid) {
+                    break above(*known);
+                }
+                // Whoever comes by here again has come back.
+                depths.insert(at.uuid, None);
+                path.push(at.uuid);
+                match at.parent().and_then(|uuid| self.vdi(uuid)) {
+                    Some(parent) => at = parent,
+                    None => break Some(0),
+                }
+            };
+            for uuid in path.into_iter().rev() {
+                depths.insert(uuid, depth);
+                depth = above(depth);
+            }
+        }
+        depths
+    }
+}
+
+/// The depth of what stands on one of that depth.
+fn above(depth: Option<usize>) -> Option<usize> {
+    depth.map(|depth| depth.saturating_add(1))
 }
 
 /// Opens the VDIs of a chain, the lowest first; each has the one before below it.
