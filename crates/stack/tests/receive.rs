@@ -14,6 +14,7 @@ use ondisk::Offset;
 use stack::receive::{Received, stage};
 use stack::source::Source;
 use testkit::images::noise;
+use testkit::oracle::qemu_convert;
 use testkit::sim::{Knobs, cx, sweep_poured};
 use testkit::vhd::{Block, Image, content};
 
@@ -84,4 +85,18 @@ fn a_vhd_in_every_state() {
     let file = image.build();
     let was = content(&file, None);
     sweep(&file, Format::Vhd, &was, &turned(&was, 0));
+}
+
+/// Clusters come, are freed and are written over, and the tables that lead to them grow.
+#[test]
+fn a_qcow2_in_every_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let [raw, image] = ["raw", "image"].map(|name| dir.path().join(name));
+    let mut was = noise(1, 60 << 10);
+    was[20_000..30_000].fill(0);
+    std::fs::write(&raw, &was).unwrap();
+    for options in ["cluster_size=512,compat=0.10", "cluster_size=4096"] {
+        qemu_convert(&raw, "raw", &image, "qcow2", &[options]);
+        sweep(&std::fs::read(&image).unwrap(), Format::Qcow2, &was, &turned(&was, 5 << 10));
+    }
 }
