@@ -22,6 +22,7 @@ pub mod input;
 pub mod jbd2;
 pub mod journal;
 pub mod loaders;
+pub mod patch;
 pub mod stacked;
 pub mod tables;
 pub mod targets;

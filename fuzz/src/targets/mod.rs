@@ -4,6 +4,7 @@ pub mod containers;
 pub mod ext;
 pub mod journal;
 pub mod loaders;
+pub mod patch;
 pub mod stacked;
 pub mod tables;
 pub mod vcdiff;
