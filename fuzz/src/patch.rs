@@ -3,7 +3,9 @@
 //! Offsets are those of docs/delta-format.md.
 
 use crate::base::{Base, Place, Seal, sealing, span};
-use delta::{Codec, Leaves, Options, Patch, PublicKey, SecretKey, Signing, compose, create, signature, survey};
+use delta::{
+    Codec, Leaves, Options, Patch, PublicKey, SecretKey, Signing, compose, create, signature, survey,
+};
 use disk::{Cancel, MemDisk, ReadAt, Sparse};
 use ondisk::{Len, Offset, Span};
 use std::sync::{Arc, LazyLock};
@@ -21,13 +23,19 @@ pub static DISKS: LazyLock<Vec<(MemDisk, Leaves)>> = LazyLock::new(|| {
     let text: Vec<u8> = (0..2000).flat_map(|line| format!("line {line} of a log\n").into_bytes()).collect();
     let old = [noise(1, 20_000), text.clone()].concat();
     let changed = String::from_utf8(text).expect("text").replace("7 of", "7 as of").into_bytes();
-    let new = [&old[7000..], &noise(2, 900), &changed, &[0; 9000], &noise(2, 900), &old[..5000], b"end"].concat();
+    let new =
+        [&old[7000..], &noise(2, 900), &changed, &[0; 9000], &noise(2, 900), &old[..5000], b"end"].concat();
     let last = [&new[..30_000], &noise(3, 5000), &code(), &new[50_000..], &noise(2, 400)].concat();
     let mut large = Sparse::new(Len::mib(9));
     large.put(Offset::new(5 << 20), &last);
     let disks = [old, new, last].map(|bytes| MemDisk::from_bytes(&bytes)).into_iter().chain([large.into()]);
     let cancel = Cancel::new();
-    disks.map(|disk| { let leaves = survey(&disk, "disk", &crate::cx(&cancel)).expect("a disk in memory"); (disk, leaves) }).collect()
+    disks
+        .map(|disk| {
+            let leaves = survey(&disk, "disk", &crate::cx(&cancel)).expect("a disk in memory");
+            (disk, leaves)
+        })
+        .collect()
 });
 
 /// Calls in x86 code.
@@ -166,7 +174,8 @@ impl Parts {
                 disk.write_at(*at, &sum).expect("a part of the base");
             }
             let sum = digest(disk, &[head, trailer]);
-            disk.write_at(end.start().checked_add(Len::new(8)).expect("a small disk"), &sum).expect("a part of the base");
+            disk.write_at(end.start().checked_add(Len::new(8)).expect("a small disk"), &sum)
+                .expect("a part of the base");
             if let Some(len) = signature.len().checked_sub(Len::new(END)) {
                 let text = span(signature.start().get(), len.get());
                 let sum = digest(disk, &[text]);

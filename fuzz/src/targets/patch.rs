@@ -13,7 +13,8 @@ const MOST: Len = Len::mib(64);
 
 /// What leads to the first disk, and away from the others.
 static BEFORE: LazyLock<Vec<u8>> = LazyLock::new(|| made(&[2], 0, Codec::Zstd));
-static BEHIND: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| vec![made(&[1], 0, Codec::Zstd), made(&[2], 1, Codec::Zstd)]);
+static BEHIND: LazyLock<Vec<Vec<u8>>> =
+    LazyLock::new(|| vec![made(&[1], 0, Codec::Zstd), made(&[2], 1, Codec::Zstd)]);
 
 /// Opens and applies a patch, alone and composed with another; or makes one of a signature.
 pub fn read(case: Case<'_>) {
@@ -27,7 +28,10 @@ pub fn read(case: Case<'_>) {
         1 => composed(&BEFORE, &case.disk.to_vec(), &cx),
         n @ 2..=3 => composed(&case.disk.to_vec(), &BEHIND[n - 2], &cx),
         _ => apply(&case.disk.to_vec(), case.knob & 4 == 0, &cx).map(|made| {
-            assert!(!is_proven || made == Some(DISKS[1].0.to_vec()), "it is signed, and makes something else");
+            assert!(
+                !is_proven || made == Some(DISKS[1].0.to_vec()),
+                "it is signed, and makes something else"
+            );
         }),
     };
     if let Err(error) = result {
