@@ -35,6 +35,7 @@ mod loaders;
 mod memory;
 mod moves;
 mod passwords;
+mod patched;
 mod patches;
 mod read_only;
 mod receive;

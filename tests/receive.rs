@@ -108,7 +108,7 @@ fn what_is_not_done_in_place() {
     pair.delta(2, "apply p --in-place");
     pair.delta(2, "apply --base base.raw p --in-place -o out");
     pair.delta(2, "apply --base base.raw p -o out --undo u");
-    pair.delta(4, "apply --base p p --in-place");
+    pair.delta(3, "apply --base p p --in-place");
     pair.delta(0, "create target.raw -o alone");
     assert!(pair.delta(3, "apply --base base.raw alone --in-place").contains("from no base"));
     std::fs::write(pair.path("other"), noise(2, 300_000)).unwrap();

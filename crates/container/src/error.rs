@@ -29,6 +29,9 @@ pub enum Error {
         /// What it is, and that it is not supported.
         what: String,
     },
+    /// The file makes an image of others, and is none.
+    #[error("the file is a patch, and no image by itself")]
+    Patch,
     /// We will not do it.
     #[error("{why}")]
     Refused {
@@ -113,6 +116,10 @@ impl Error {
 /// What to do with an image that cannot be changed.
 const CONVERT: &str = "convert it first: imgtool convert IMAGE NEW.qcow2";
 
+/// What to do with a patch, and with a disk whose guest makes it look like one.
+const PATCH: &str = "make the image: imgtool delta apply --base BASE IMAGE -o NEW\n\
+    commands that only read take it with --base BASE; if it is a raw disk all the same, say so: -f raw";
+
 /// At most so many disks are listed.
 const LISTED: usize = 16;
 
@@ -130,7 +137,8 @@ impl Classified for Error {
             Self::Disk(inner) => inner.class(),
             Self::Corrupt { .. } | Self::WrongParent { .. } => Class::Corrupt,
             Self::Unsupported { .. } => Class::Unsupported,
-            Self::Refused { .. }
+            Self::Patch
+            | Self::Refused { .. }
             | Self::Ambiguous { .. }
             | Self::ParentMissing { .. }
             | Self::PartMissing { .. }
@@ -148,6 +156,7 @@ impl Classified for Error {
                 let told: Vec<_> = choices.iter().map(|format| format!("-f {format}")).collect();
                 Some(format!("say which it is: {}", told.join(" or ")))
             }
+            Self::Patch => Some(PATCH.to_owned()),
             Self::Choose { .. } => Some("say which one: --disk NAME, by any of these names".to_owned()),
             Self::ParentMissing { .. } | Self::WrongParent { .. } => {
                 Some("name the parent with --parent PATH".to_owned())

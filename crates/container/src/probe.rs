@@ -50,6 +50,9 @@ const FOREIGN_HEADS: [(&[u8], usize, &str); 11] = [
     (b"QFI\xfb\0\0\0\x01", 0, "a qcow image of version 1"),
 ];
 
+/// What patches begin with: our own, and those of xdelta3.
+const PATCHES: [&[u8]; 2] = [b"imgdelta", b"\xd6\xc3\xc4\0"];
+
 /// Signatures of formats that are only read.
 const HEADS: [(&[u8], usize, Format); 9] = [
     (b"vhdxfile", 0, Format::Vhdx),
@@ -68,6 +71,7 @@ const HEADS: [(&[u8], usize, Format); 9] = [
 enum Signature {
     Ours(Format),
     Foreign(&'static str),
+    Patch,
 }
 
 impl Signature {
@@ -75,6 +79,7 @@ impl Signature {
         match self {
             Self::Ours(format) => format.described().to_owned(),
             Self::Foreign(name) => name.to_owned(),
+            Self::Patch => "a patch".to_owned(),
         }
     }
 }
@@ -102,6 +107,9 @@ fn signatures(file: &dyn ReadAt) -> Result<Vec<Signature>> {
         if at(offset, magic) {
             found.push(Signature::Foreign(name));
         }
+    }
+    if PATCHES.iter().any(|magic| at(0, magic)) {
+        found.push(Signature::Patch);
     }
     if ends_with_koly(file)? {
         found.push(Signature::Foreign("a DMG image"));
@@ -140,6 +148,7 @@ pub fn probe(file: &dyn ReadAt, name: Option<&str>) -> Result<Probe> {
             Ok(Probe { format: *format, certainty: Certainty::Proven })
         }
         [Signature::Foreign(name)] => Err(foreign(name)),
+        [Signature::Patch] => Err(Error::Patch),
         several => Err(ambiguous(several)),
     }
 }
@@ -173,7 +182,7 @@ fn ambiguous(found: &[Signature]) -> Error {
     let names: Vec<_> = found.iter().map(|signature| signature.describe()).collect();
     let ours = found.iter().filter_map(|signature| match signature {
         Signature::Ours(format) => Some(*format),
-        Signature::Foreign(_) => None,
+        Signature::Foreign(_) | Signature::Patch => None,
     });
     Error::Ambiguous {
         why: format!("the file looks like {} at once", names.join(" and ")),

@@ -65,6 +65,16 @@ impl Session {
         }
     }
 
+    /// Runs work on as many threads as are allowed.
+    ///
+    /// # Errors
+    /// Where these threads cannot be had.
+    pub fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.limits.threads).build();
+        let pool = pool.map_err(|error| Failure::new(Exit::Io, "io", format!("threads: {error}")))?;
+        Ok(pool.install(work))
+    }
+
     /// Asks the operator whether to go on.
     ///
     /// # Errors

@@ -119,6 +119,11 @@ impl Failure {
         }
     }
 
+    /// We will not do that with the file `name`.
+    pub fn refused(name: &Path, why: impl std::fmt::Display) -> Self {
+        Self::new(Exit::Refused, "refused", format!("{}: {why}", show(name)))
+    }
+
     /// The command line contradicts itself.
     pub fn usage(message: impl AsRef<str>) -> Self {
         Self::new(Exit::Usage, "usage", message)

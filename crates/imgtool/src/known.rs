@@ -85,6 +85,22 @@ impl Known {
     }
 }
 
+/// A base as a disk, and the values of its windows.
+pub type Surveyed<'a> = (&'a dyn ReadAt, Leaves);
+
+/// Disks, and the values of their windows.
+///
+/// # Errors
+/// As [`survey`].
+pub fn surveyed<'a>(
+    disks: &[&'a dyn ReadAt],
+    known: &[Known],
+    cx: &Cx<'_>,
+) -> delta::Result<Vec<Surveyed<'a>>> {
+    let each = disks.iter().zip(known);
+    each.map(|(disk, known)| Ok((*disk, known.survey(*disk, cx)?))).collect()
+}
+
 impl Opened<'_> {
     /// What tells this state of the image from any other.
     fn state(&self, session: &Session) -> Option<[u8; 32]> {

@@ -17,6 +17,7 @@ pub mod json;
 pub mod known;
 pub mod open;
 pub mod output;
+pub mod patch;
 pub mod progress;
 pub mod render;
 pub mod sandbox;

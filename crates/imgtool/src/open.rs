@@ -5,14 +5,17 @@
 //!    that is put there between looking and opening leads elsewhere: see [`Found`].
 //! 2. A container that was only recognised by its bytes is not followed to a parent: a guest could have written it.
 //! 3. The same holds for the files that hold parts of a disk (VMDK extents, the image of a Parallels bundle).
-//! 4. An interrupted change beside an image is looked through when reading, and refuses writing.
+//! 4. A patch is an image only where somebody has named what it stands on: see [`patched`].
+//! 5. An interrupted change beside an image is looked through when reading, and refuses writing.
 
 pub mod age;
 mod chain;
 mod found;
+mod patched;
 mod repository;
 
 pub use found::Found;
+pub use patched::with_disks;
 
 use crate::args::Change;
 use crate::cx::Session;
@@ -24,7 +27,9 @@ use container::probe::{self, Certainty};
 use container::{Container, Error, Format, OpenWith, ParentRef, Part};
 use disk::{DevKind, Identity, Image, Named, OpenOptions, Overlay, Pending, ReadAt};
 use ondisk::Len;
+use ondisk::guid::Uuid;
 use ondisk::text::Printable;
+use patched::Upon;
 use stack::source::{Parent, Source};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +65,8 @@ pub struct Opened<'p> {
     pending: Option<Pending>,
     /// The files that it is read from besides its own.
     read: Vec<Named>,
+    /// What it stands on, where it is a patch.
+    upon: Option<Upon<'p>>,
 }
 
 impl Session {
@@ -67,29 +74,42 @@ impl Session {
     ///
     /// # Errors
     /// Where it cannot be opened, is not what it is said to be, or its parent is not to be found.
-    pub fn open_reading<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
-        let opened = match self.globals.vdi {
+    pub fn open_reading<'p>(&'p self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
+        let opened = match self.globals.vdi.filter(|_| self.globals.base.is_empty()) {
             Some(vdi) => self.open_vdi(path, vdi)?,
-            None => self.open_image(path, told)?,
+            None => self.open_either(path, told)?,
         };
         self.refuse_choice(&[&opened])?;
         Ok(opened)
     }
 
     /// As [`Session::open_reading`], of several images: `--disk` is for those that are archives, `--vdi` for those that
-    /// are repositories. [`Session::refuse_choice`] is for whoever has all of them.
+    /// are repositories, `--base` for those that are patches. [`Session::refuse_choice`] is for whoever has all of them.
     ///
     /// # Errors
     /// As [`Session::open_reading`].
-    pub fn open_either<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
-        if let Some(vdi) = self.globals.vdi.filter(|_| self.is_repository(path)) {
+    pub fn open_either<'p>(&'p self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
+        if let Some(vdi) = self.vdi_in(path) {
             return self.open_vdi(path, vdi);
         }
-        self.open_image(path, told)
+        let image = Image::open(path, &OpenOptions::default()).of(path)?;
+        if self.is_patch(&image, path, told) {
+            return self.open_patch(path, image);
+        }
+        self.open_container(path, image, told)
     }
 
-    fn open_image<'p>(&self, path: &'p Path, told: Option<Format>) -> Result<Opened<'p>, Failure> {
-        let image = Image::open(path, &OpenOptions::default()).of(path)?;
+    /// The virtual disk that is meant, where a repository is there.
+    fn vdi_in(&self, path: &Path) -> Option<Uuid> {
+        self.globals.vdi.filter(|_| self.is_repository(path))
+    }
+
+    fn open_container<'p>(
+        &self,
+        path: &'p Path,
+        image: Image,
+        told: Option<Format>,
+    ) -> Result<Opened<'p>, Failure> {
         // The journal is opened now: the sandbox lets nothing be opened later.
         let pending = image.pending(&self.limits).of(path)?;
         let probed = match told {
@@ -116,17 +136,23 @@ impl Session {
         Ok(opened)
     }
 
-    /// Refuses `--disk` where none of the images is an archive, and `--vdi` where none is a repository.
+    /// Refuses `--disk` where none of the images is an archive, `--vdi` where none is a repository, and `--base` where
+    /// none is a patch.
     ///
     /// # Errors
     /// Of the command line.
     pub fn refuse_choice(&self, images: &[&Opened<'_>]) -> Result<(), Failure> {
-        let has = |what: fn(&Opened<'_>) -> bool| images.iter().any(|image| what(image));
+        let bases = images.iter().filter_map(|image| image.upon.as_ref()).flat_map(|upon| &upon.bases);
+        let all: Vec<&Opened<'_>> = images.iter().copied().chain(bases).collect();
+        let has = |what: fn(&Opened<'_>) -> bool| all.iter().any(|image| what(image));
         if self.globals.disk.is_some() && !has(|image| image.format == Format::Xva) {
             return Err(Failure::usage("--disk chooses among the disks of an archive, and there is none"));
         }
         if self.globals.vdi.is_some() && !has(|image| image.within.is_some()) {
             return Err(Failure::usage("--vdi names a disk of a storage repository, and there is none"));
+        }
+        if !self.globals.base.is_empty() && !has(|image| image.upon.is_some()) {
+            return Err(Failure::usage("--base names what a patch stands on, and there is none"));
         }
         Ok(())
     }
@@ -317,6 +343,7 @@ impl<'p> Opened<'p> {
             within: None,
             pending: None,
             read: Vec::new(),
+            upon: None,
         }
     }
 
@@ -358,9 +385,12 @@ impl<'p> Opened<'p> {
         view.transpose().of(self.path)
     }
 
-    /// All files that the disk is read from; none where one of them has no name.
+    /// All files that the disk is read from; none where one of them has no name, or it is made by a patch.
     #[must_use]
     pub fn files(&self) -> Option<Vec<Named>> {
+        if self.is_patch() {
+            return None;
+        }
         let own = self.image.named()?;
         Some(std::iter::once(own).chain(self.read.iter().cloned()).collect())
     }
@@ -377,7 +407,25 @@ impl<'p> Opened<'p> {
     /// Where that is so.
     pub fn refuse_changed(&self) -> Result<(), Failure> {
         self.image.refuse_changed().of(self.path)?;
+        self.upon.iter().flat_map(|upon| &upon.bases).try_for_each(Opened::refuse_changed)?;
         self.read.iter().try_for_each(|named| named.refuse_changed().of(named.path()))
+    }
+
+    /// Whether its disk is made by a patch.
+    #[must_use]
+    pub const fn is_patch(&self) -> bool {
+        self.upon.is_some()
+    }
+
+    /// What a patch stands on.
+    pub fn bases(&self) -> impl Iterator<Item = &Path> {
+        self.upon.iter().flat_map(|upon| &upon.bases).map(|base| base.path)
+    }
+
+    /// What it is called that the image is.
+    #[must_use]
+    pub fn format_name(&self) -> &'static str {
+        if self.is_patch() { "patch" } else { self.format.name() }
     }
 
     /// Whether the image is a device.
@@ -421,6 +469,9 @@ impl<'p> Opened<'p> {
         out: &Output,
         look: impl FnOnce(&Container<&dyn ReadAt>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        if let Some(upon) = &self.upon {
+            return upon.with_disk(self, session, out, Box::new(look));
+        }
         let view = self.view(session)?;
         if view.is_some() {
             let name = show(self.path);
@@ -445,7 +496,7 @@ fn real_folder(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn chain(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Refused, "refused", format!("{}: {why}", show(path)))
+    Failure::refused(path, why)
 }
 
 fn refuse_pending(image: &Image, path: &Path, session: &Session) -> Result<(), Failure> {

@@ -50,14 +50,14 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether it reads one virtual disk, which may lie in a repository, and leaves it as it is.
-    pub(super) fn takes_vdi(&self) -> bool {
+    /// Whether it reads one virtual disk, and leaves it as it is: it may lie in a repository, or be made by a patch.
+    pub(super) fn only_reads(&self) -> bool {
         use super::{Delta, Sr};
         match self {
             Self::Info(_) | Self::Map(_) | Self::Compare(_) | Self::Digest(_) => true,
             Self::Check(check) => !check.repair,
             Self::Sparsify(sparsify) => sparsify.out.is_some(),
-            Self::Convert(convert) => !convert.in_place,
+            Self::Convert(convert) => !convert.in_place && convert.src != Path::new("-"),
             Self::Measure(measure) => measure.src.is_some(),
             Self::Delta(Delta::Create(_) | Delta::Verify(_) | Delta::Signature(_)) => true,
             Self::Delta(Delta::Apply(apply)) => !apply.in_place,

@@ -40,6 +40,8 @@ pub struct Globals {
     pub disk: Option<String>,
     /// The virtual disk of a storage repository.
     pub vdi: Option<Uuid>,
+    /// What a patch stands on.
+    pub base: Vec<PathBuf>,
 }
 
 // The same options as typed at one level: before the command, or after it. (The parser's own notion of global options
@@ -89,6 +91,9 @@ pub(super) struct Typed {
     /// The image is a storage repository, and meant is this virtual disk of it, to be read only
     #[arg(long, value_name = "UUID", value_parser = uuid)]
     vdi: Option<Uuid>,
+    /// What a patch stands on, where IMAGE is a patch; may be repeated
+    #[arg(long, value_name = "IMAGE", value_hint = ValueHint::FilePath)]
+    base: Vec<PathBuf>,
 }
 
 impl Typed {
@@ -96,6 +101,7 @@ impl Typed {
     pub(super) fn then(mut self, later: Self) -> Self {
         self.parent.extend(later.parent);
         self.parent_dir.extend(later.parent_dir);
+        self.base.extend(later.base);
         Self {
             json: self.json | later.json,
             dry_run: self.dry_run | later.dry_run,
@@ -111,6 +117,7 @@ impl Typed {
             format: later.format.or(self.format),
             disk: later.disk.or(self.disk),
             vdi: later.vdi.or(self.vdi),
+            base: self.base,
         }
     }
 }
@@ -132,6 +139,7 @@ impl From<Typed> for Globals {
             format: typed.format,
             disk: typed.disk,
             vdi: typed.vdi,
+            base: typed.base,
         }
     }
 }

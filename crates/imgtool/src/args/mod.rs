@@ -65,10 +65,19 @@ pub fn command() -> clap::Command {
 
 /// Adds the global options to a command and to everything below it.
 fn with_globals(command: clap::Command) -> clap::Command {
+    let own = |long: &str| command.get_arguments().any(|arg| arg.get_long() == Some(long));
+    let (format, base) = (own("format"), own("base"));
+    let mut command =
+        Typed::augment_args(command.arg_required_else_help(false)).mut_subcommands(with_globals);
     // `delta create` makes something that has a format, too; there that of the images is told with -f only.
-    let own = command.get_arguments().any(|arg| arg.get_long() == Some("format"));
-    let command = Typed::augment_args(command.arg_required_else_help(false)).mut_subcommands(with_globals);
-    if own { command.mut_arg("format", |arg| arg.long(None)) } else { command }
+    if format {
+        command = command.mut_arg("format", |arg| arg.long(None));
+    }
+    // What a patch is made from may be made by another patch.
+    if base {
+        command = command.mut_arg("base", |arg| arg.long("patch-base"));
+    }
+    command
 }
 
 /// What came of reading a command line.
@@ -119,8 +128,9 @@ impl Args {
         if self.globals.quiet && self.globals.verbose > 0 {
             return Err(Failure::usage("-q and -v contradict each other"));
         }
-        if self.globals.vdi.is_some() && !self.command.takes_vdi() {
-            return Err(Failure::usage("--vdi is for commands that read one virtual disk"));
+        let told = [("--vdi", self.globals.vdi.is_some()), ("--base", !self.globals.base.is_empty())];
+        if let Some((option, _)) = told.iter().find(|(_, told)| *told && !self.command.only_reads()) {
+            return Err(Failure::usage(format!("{option} is for commands that read one virtual disk")));
         }
         match &self.command {
             Command::Check(check) if check.contradicts() => Err(Failure::usage(

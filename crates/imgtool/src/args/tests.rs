@@ -131,6 +131,8 @@ fn refusals() {
         ("fs cat a /x --json", "standard output"),
         ("fs tar-out a --json", "standard output"),
         ("fs find a --name [", "ends in the middle"),
+        ("grow a 1G --base b", "read one virtual disk"),
+        ("convert - b -f raw --base b", "read one virtual disk"),
         ("frobnicate a", "frobnicate"),
     ] {
         let failure = refused(line);

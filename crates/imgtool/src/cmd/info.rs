@@ -106,7 +106,7 @@ impl Picture<'_> {
 
     fn kind(&self) -> String {
         match &self.facts {
-            Facts::Raw => "raw".to_owned(),
+            Facts::Raw => self.opened.format_name().to_owned(),
             Facts::Vhd(facts) => format!("{} VHD", facts.kind.name()),
             Facts::Qcow2(facts) => format!("qcow2 version {}", facts.version),
             Facts::Foreign(facts) => facts.title.clone(),
@@ -120,6 +120,7 @@ impl Picture<'_> {
             Facts::Qcow2(facts) => qcow2_lines(facts),
             Facts::Foreign(facts) => facts.lines.clone(),
         };
+        lines.extend(self.opened.bases().map(|path| format!("base {}", show(path))));
         lines.extend(self.opened.chain.iter().map(|path| format!("parent {}", show(path))));
         lines
     }
@@ -130,7 +131,7 @@ impl Picture<'_> {
             document.insert(key.to_owned(), value);
         };
         put("filename", show(self.opened.path).into());
-        put("format", self.opened.format.name().into());
+        put("format", self.opened.format_name().into());
         put("virtual-size", self.len.get().into());
         put("actual-size", self.stored.get().into());
         put("file-size", self.opened.file_len().get().into());
@@ -151,6 +152,9 @@ impl Picture<'_> {
             put("backing-filename", parent.names.first().cloned().into());
             put("backing-filename-format", parent.format.map(|format| format.name()).into());
             put("full-backing-filename", self.opened.chain.first().map(|path| show(path)).into());
+        }
+        if self.opened.is_patch() {
+            put("bases", self.opened.bases().map(show).collect::<Vec<_>>().into());
         }
         put("chain", self.opened.chain.iter().map(|path| show(path)).collect::<Vec<_>>().into());
         if let Some(specific) = specific(&self.facts, self.opened.format) {

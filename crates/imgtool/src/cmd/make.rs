@@ -2,7 +2,7 @@
 
 use crate::args::{Compat, Compress, Layout, OutFormat};
 use crate::cx::Session;
-use crate::exit::{Exit, Failure, show};
+use crate::exit::Failure;
 use crate::output::Output;
 use container::{Create as Spec, Format, qcow2, vhd};
 use ondisk::Len;
@@ -111,7 +111,7 @@ pub(super) fn plain(name: String) -> String {
 
 /// Something that will not be done to a file.
 pub(super) fn refused(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Refused, "refused", format!("{}: {why}", show(path)))
+    Failure::refused(path, why)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub fn run(args: &Map, session: &Session, out: &mut Output) -> Result<Exit, Fail
     session.confine(&Needs::nothing(), out);
     let warnings = Output::new(&session.globals);
     opened.with_disk(session, &warnings, |disk| {
-        let mut sink = Sink { out, first: true };
+        let mut sink = Sink { out, first: true, placed: !opened.is_patch() };
         for run in disk.map() {
             session.cancel.check().of(&args.image)?;
             sink.put(&run.of(&args.image)?)?;
@@ -33,6 +33,8 @@ pub fn run(args: &Map, session: &Session, out: &mut Output) -> Result<Exit, Fail
 struct Sink<'o> {
     out: &'o mut Output,
     first: bool,
+    /// Whether the bytes of the disk have places in the file.
+    placed: bool,
 }
 
 impl Sink<'_> {
@@ -40,13 +42,14 @@ impl Sink<'_> {
         let first = std::mem::replace(&mut self.first, false);
         if self.out.is_json() {
             let begin = if first { "[" } else { ",\n" };
-            return self.write(&format!("{begin}{}", document(run)));
+            return self.write(&format!("{begin}{}", document(run, self.placed)));
         }
         if first {
             self.out.line(format!("{:>16} {:>16} {:>16} STATE", "OFFSET", "LENGTH", "MAPPED TO"));
         }
         let (at, len) = (run.span.start(), run.span.len());
-        let place = run.offset.map_or_else(|| "-".to_owned(), |offset| offset.to_string());
+        let place =
+            run.offset.filter(|_| self.placed).map_or_else(|| "-".to_owned(), |offset| offset.to_string());
         self.out.line(format!("{at:>16} {len:>16} {place:>16} {}", state(run)));
         Ok(())
     }
@@ -65,7 +68,7 @@ impl Sink<'_> {
 }
 
 /// A run as `qemu-img map --output=json` tells it.
-fn document(run: &BlockStatus) -> String {
+fn document(run: &BlockStatus, placed: bool) -> String {
     let mut object = json!({
         "start": run.span.start().get(),
         "length": run.span.len().get(),
@@ -75,7 +78,7 @@ fn document(run: &BlockStatus) -> String {
         "data": run.data,
         "compressed": is_compressed(run),
     });
-    if let (Some(offset), Some(object)) = (run.offset, object.as_object_mut()) {
+    if let (Some(offset), Some(object)) = (run.offset.filter(|_| placed), object.as_object_mut()) {
         object.insert("offset".to_owned(), offset.get().into());
     }
     object.to_string()

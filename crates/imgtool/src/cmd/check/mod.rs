@@ -24,7 +24,7 @@ pub fn run(args: &Check, session: &Session, out: &mut Output) -> Result<Exit, Fa
     session.confine(&Needs::nothing(), out);
     let (checked, document) = opened.with_disk(session, out, |disk| {
         let checked = check::all(disk, &session.cx()).of(&args.image)?;
-        let document = document(&checked, &show(&args.image), disk.format().name());
+        let document = document(&checked, &show(&args.image), opened.format_name());
         Ok((checked, document))
     })?;
     for (path, doubt) in &opened.doubts {

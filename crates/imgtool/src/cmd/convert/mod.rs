@@ -216,6 +216,6 @@ fn sharable<'a>(opened: &'a Opened<'_>, disk: &Container<&dyn ReadAt>) -> Option
         Container::Vhd(vhd) => vhd.kind() == container::vhd::Kind::Fixed,
         _ => false,
     };
-    let own = opened.within().is_none();
+    let own = opened.within().is_none() && !opened.is_patch();
     opened.image.descriptor().filter(|_| begins && own && !opened.is_device() && !opened.is_pending())
 }

@@ -1,18 +1,18 @@
 //! `delta apply --base BASE PATCH -o OUT`.
 
 use super::keys::trusted;
-use super::patch::AnyPatch;
 use super::{
-    Surveyed, as_child, in_place, is_stdio, keep, known, on_threads, open, open_patch, patch_file,
-    refuse_changed, refuse_over, surveyed, with_disks,
+    as_child, in_place, is_stdio, keep, known, open, open_patch, patch_file, refuse_changed, refuse_over,
 };
 use crate::args::{DeltaApply, OutFormat};
 use crate::cmd::convert::{Begin, Made, fill, pour};
 use crate::cmd::make::{self, Stands};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of};
-use crate::open::Opened;
+use crate::known::{Surveyed, surveyed};
+use crate::open::{Opened, with_disks};
 use crate::output::Output;
+use crate::patch::AnyPatch;
 use crate::sandbox::{Needs, folder_of};
 use container::write::Layer;
 use container::{Container, Create, Format, Mapped};
@@ -38,7 +38,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
     let bases = open(&args.from.bases, None, session)?;
     let mut read: Vec<&Path> = args.from.bases.iter().map(std::path::PathBuf::as_path).collect();
     read.push(&args.patch);
-    refuse_over(output, &read)?;
+    refuse_over(output, &read, session)?;
     let file = patch_file(&args.patch)?;
     if stdout && file.is_none() {
         return Err(
@@ -68,7 +68,7 @@ pub(super) fn run(args: &DeltaApply, session: &Session, out: &mut Output) -> Res
                     return Ok((flat(&whole, &to, args, session)?, None));
                 }
             };
-            let given = on_threads(session, || surveyed(disks, &known, &session.cx()))?.of(&args.patch)?;
+            let given = session.on_threads(|| surveyed(disks, &known, &session.cx()))?.of(&args.patch)?;
             keep(&bases, &known, &given, session);
             make_disk(&to, (patch, &bases, given), args, session, out)
         }),
@@ -99,7 +99,7 @@ fn make_disk(
     let wanted = patch.facts().bases.first().map(|base| base.digest);
     let first = given.iter().zip(bases).find(|((_, leaves), _)| Some(leaves.digest()) == wanted);
     let first = first.map(|((disk, _), opened)| (opened, *disk));
-    let whole = on_threads(session, || Patched::new(patch, given, &cx))?.of(&args.patch)?;
+    let whole = session.on_threads(|| Patched::new(patch, given, &cx))?.of(&args.patch)?;
     if args.as_child {
         let base = first.ok_or_else(|| {
             make::refused(&args.patch, "the patch was made from no base, and a child stands on one")

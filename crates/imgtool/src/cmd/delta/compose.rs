@@ -1,7 +1,7 @@
 //! `delta compose P1 P2 -o P`.
 
 use super::sink::written;
-use super::{is_stdio, on_threads, refuse_over};
+use super::{is_stdio, refuse_over};
 use crate::args::DeltaCompose;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
@@ -21,7 +21,7 @@ pub(super) fn run(args: &DeltaCompose, session: &Session, out: &mut Output) -> R
     if is_stdio(&args.output) {
         session.confine(&needs, out);
     } else {
-        refuse_over(&args.output, &[&args.first, &args.second])?;
+        refuse_over(&args.output, &[&args.first, &args.second], session)?;
         session.confine(&needs.writing(folder_of(&args.output)), out);
     }
     let first = Patch::open(first, &session.limits).of(&args.first)?;
@@ -30,7 +30,7 @@ pub(super) fn run(args: &DeltaCompose, session: &Session, out: &mut Output) -> R
         out.warn("the patches are signed, the result is not: sign it anew where it is to be trusted");
     }
     let len = written(&args.output, session, |to| {
-        on_threads(session, || delta::compose(&first, &second, to, &session.cx()))?.of(&args.second)
+        session.on_threads(|| delta::compose(&first, &second, to, &session.cx()))?.of(&args.second)
     })?;
     let written = !session.globals.dry_run;
     if is_stdio(&args.output) && written {

@@ -3,11 +3,12 @@
 use super::keys::{comment, secret};
 use super::signature;
 use super::sink::written;
-use super::{is_stdio, on_threads, open, refuse_changed, refuse_over, with_disks};
+use super::{is_stdio, open, refuse_changed, refuse_over};
 use crate::args::{DeltaCodec, DeltaCreate, PatchFormat};
 use crate::cmd::sparsify::free_of;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
+use crate::open::with_disks;
 use crate::output::Output;
 use crate::render::Table;
 use crate::sandbox::{Needs, folder_of};
@@ -33,7 +34,7 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
     if is_stdio(&args.output) {
         session.confine(&Needs::nothing(), out);
     } else {
-        refuse_over(&args.output, &read)?;
+        refuse_over(&args.output, &read, session)?;
         session.confine(&Needs::nothing().writing(folder_of(&args.output)), out);
     }
     let signatures = signature::read(signatures, session)?;
@@ -92,7 +93,7 @@ fn write(
     let options = Options { codec, level: args.level, drop_free: args.drop_free };
     let mut signing = Signing::new(to);
     let cx = session.cx();
-    let made = on_threads(session, || match (args.format, signatures) {
+    let made = session.on_threads(|| match (args.format, signatures) {
         (PatchFormat::Vcdiff, _) => {
             delta::vcdiff::create(bases.first().copied(), target, args.level, &mut signing, &cx)
         }

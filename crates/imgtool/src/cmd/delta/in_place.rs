@@ -5,13 +5,13 @@
 //! 3. The image is read twice at once: as the disk that changes, and, as it was, as the first base of the patch.
 
 use super::keys::trusted;
-use super::{on_threads, open, patch_file, refuse_changed, surveyed, with_disks};
+use super::{open, patch_file, refuse_changed};
 use crate::args::DeltaApply;
 use crate::cmd::{Committed, make, pour};
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
-use crate::known::Known;
-use crate::open::Opened;
+use crate::known::{Known, surveyed};
+use crate::open::{Opened, with_disks};
 use crate::output::Output;
 use delta::{Facts, Leaves, Patch, Patched};
 use disk::{FileDev, Image, OpenOptions, Outcome, ReadAt, Slice};
@@ -115,17 +115,17 @@ impl Work<'_> {
     ) -> Result<Done, Failure> {
         let (args, session) = (self.args, self.session);
         let (cx, facts) = (session.change_cx(), patch.facts().clone());
-        let given = on_threads(session, || surveyed(disks, &self.known, &cx))?.of(self.name)?;
+        let given = session.on_threads(|| surveyed(disks, &self.known, &cx))?.of(self.name)?;
         if let Some((_, leaves)) = given.first() {
             if is(leaves, &facts.target) {
                 return Ok(Done { facts, received: None });
             }
             self.refuse_other_first(leaves, &facts)?;
         }
-        let made = on_threads(session, || Patched::new(patch, given, &cx))?.of(&args.patch)?;
+        let made = session.on_threads(|| Patched::new(patch, given, &cx))?.of(&args.patch)?;
         let file: &dyn ReadAt = &opened.image;
         let source = opened.source(file);
-        let received = on_threads(session, || stage(&source, &made, args.change.check, &cx))?;
+        let received = session.on_threads(|| stage(&source, &made, args.change.check, &cx))?;
         let received = received.of(self.name)?;
         let image = &mut opened.image;
         let committed = pour(image, self.name, &received.change, Some(&made), &args.change, session)?;

@@ -10,7 +10,6 @@ mod create;
 mod in_place;
 mod info;
 mod keys;
-mod patch;
 mod signature;
 mod sink;
 mod verify;
@@ -18,12 +17,12 @@ mod verify;
 use crate::args::Delta;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
-use crate::known::Known;
+use crate::known::{Known, Surveyed};
 use crate::open::Opened;
 use crate::output::Output;
-use delta::{Leaves, PublicKey};
-use disk::{Cx, Draft, FileDev, ReadAt};
-use patch::AnyPatch;
+use crate::patch::AnyPatch;
+use delta::PublicKey;
+use disk::{Draft, FileDev};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -52,7 +51,7 @@ fn is_stdio(path: &Path) -> bool {
 fn open<'a>(
     bases: &'a [PathBuf],
     with: Option<&Opened<'_>>,
-    session: &Session,
+    session: &'a Session,
 ) -> Result<Vec<Opened<'a>>, Failure> {
     let open = |base: &'a PathBuf| session.open_either(base, session.globals.format);
     let opened: Vec<Opened<'a>> = bases.iter().map(open).collect::<Result<_, _>>()?;
@@ -60,32 +59,14 @@ fn open<'a>(
     Ok(opened)
 }
 
-/// What is done with several virtual disks.
-type Look<'a, T> = Box<dyn FnOnce(&[&dyn ReadAt]) -> Result<T, Failure> + 'a>;
-
-/// Looks at the virtual disks of all images at once, `disks` first.
-fn with_disks<T>(
-    opened: &[Opened<'_>],
-    disks: Vec<&dyn ReadAt>,
-    session: &Session,
-    out: &Output,
-    look: Look<'_, T>,
-) -> Result<T, Failure> {
-    let Some((first, rest)) = opened.split_first() else { return look(&disks) };
-    first.with_disk(session, out, |disk| {
-        let mut disks: Vec<&dyn ReadAt> = disks;
-        disks.push(disk);
-        with_disks(rest, disks, session, out, look)
-    })
-}
-
 /// Refuses to write over one of the images that are read.
-fn refuse_over(output: &Path, read: &[&Path]) -> Result<(), Failure> {
+fn refuse_over(output: &Path, read: &[&Path], session: &Session) -> Result<(), Failure> {
     let Ok(meta) = output.metadata() else { return Ok(()) };
-    let same = |path: &&&Path| {
+    let same = |path: &&Path| {
         path.metadata().is_ok_and(|other| (other.dev(), other.ino()) == (meta.dev(), meta.ino()))
     };
-    match read.iter().find(same) {
+    let bases = session.globals.base.iter().map(PathBuf::as_path);
+    match read.iter().copied().chain(bases).find(same) {
         Some(path) => Err(super::make::refused(output, format_args!("this is {} itself", show(path)))),
         None => Ok(()),
     }
@@ -99,19 +80,6 @@ fn refuse_changed(opened: &[Opened<'_>]) -> Result<(), Failure> {
 /// What is known of bases before they are read.
 fn known(bases: &[Opened<'_>], no_cache: bool, session: &Session) -> Vec<Known> {
     bases.iter().map(|base| Known::of(base, !no_cache, session)).collect()
-}
-
-/// A base as a disk, and the values of its windows.
-type Surveyed<'a> = (&'a dyn ReadAt, Leaves);
-
-/// Disks, and the values of their windows.
-fn surveyed<'a>(
-    disks: &[&'a dyn ReadAt],
-    known: &[Known],
-    cx: &Cx<'_>,
-) -> Result<Vec<Surveyed<'a>>, delta::Error> {
-    let each = disks.iter().zip(known);
-    each.map(|(disk, known)| Ok((*disk, known.survey(*disk, cx)?))).collect()
 }
 
 /// Keeps for next time what was read of bases.
@@ -158,11 +126,4 @@ fn spooled(output: &Path, session: &Session) -> Result<File, Failure> {
     draft.set_len(len).of(name)?;
     // Dropped, the draft loses its name; the file stays as long as it is open.
     Ok(draft.as_fd().try_clone_to_owned().map_err(|error| Failure::io(name, &error))?.into())
-}
-
-/// Runs work on as many threads as are allowed.
-fn on_threads<T: Send>(session: &Session, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(session.limits.threads).build();
-    let pool = pool.map_err(|error| Failure::new(Exit::Io, "io", format!("threads: {error}")))?;
-    Ok(pool.install(work))
 }

@@ -1,7 +1,7 @@
 //! `delta signature BASE -o SIG`, and what is made of it.
 
 use super::sink::written;
-use super::{is_stdio, on_threads, refuse_over};
+use super::{is_stdio, refuse_over};
 use crate::args::DeltaSignature;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
@@ -20,12 +20,12 @@ pub(super) fn run(args: &DeltaSignature, session: &Session, out: &mut Output) ->
     if is_stdio(&args.output) {
         session.confine(&needs, out);
     } else {
-        refuse_over(&args.output, &[&args.image])?;
+        refuse_over(&args.output, &[&args.image], session)?;
         session.confine(&needs.writing(folder_of(&args.output)), out);
     }
     let len = image.with_disk(session, out, |disk| {
         written(&args.output, session, |to| {
-            let len = on_threads(session, || delta::signature(disk, to, &session.cx()))?.of(&args.image)?;
+            let len = session.on_threads(|| delta::signature(disk, to, &session.cx()))?.of(&args.image)?;
             // What has changed meanwhile has no signature.
             image.refuse_changed().map(|()| len)
         })

@@ -1,12 +1,14 @@
 //! `delta verify --base BASE PATCH`.
 
 use super::keys::{require, trusted};
-use super::patch::AnyPatch;
-use super::{keep, known, on_threads, open, surveyed, with_disks};
+use super::{keep, known, open};
 use crate::args::DeltaVerify;
 use crate::cx::Session;
 use crate::exit::{Exit, Failure, Of, show};
+use crate::known::surveyed;
+use crate::open::with_disks;
 use crate::output::Output;
+use crate::patch::AnyPatch;
 use crate::sandbox::Needs;
 use delta::vcdiff::Decoded;
 use delta::{Error, Patched};
@@ -35,13 +37,12 @@ pub(super) fn run(args: &DeltaVerify, session: &Session, out: &mut Output) -> Re
         Box::new(|disks: &[&dyn ReadAt]| {
             let cx = session.cx();
             let found = match patch {
-                AnyPatch::Vcdiff(patch) => on_threads(session, || {
-                    Decoded::new(patch, disks.first().copied(), cx.limits)?.verify(&cx)
-                })?,
+                AnyPatch::Vcdiff(patch) => session
+                    .on_threads(|| Decoded::new(patch, disks.first().copied(), cx.limits)?.verify(&cx))?,
                 AnyPatch::Native(patch) => {
-                    let given = on_threads(session, || surveyed(disks, &known, &cx))?.of(&args.patch)?;
+                    let given = session.on_threads(|| surveyed(disks, &known, &cx))?.of(&args.patch)?;
                     keep(&bases, &known, &given, session);
-                    on_threads(session, || Patched::verified(patch, given, &cx))?.map(drop)
+                    session.on_threads(|| Patched::verified(patch, given, &cx))?.map(drop)
                 }
             };
             match found {

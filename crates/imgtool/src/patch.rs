@@ -1,25 +1,24 @@
 //! A patch in either format, told by how it begins.
 
-use crate::cmd::make;
 use crate::cx::Session;
 use crate::exit::{Failure, Of};
 use crate::output::Output;
 use delta::Patch;
 use delta::vcdiff::{Vcdiff, is_vcdiff};
-use disk::FileDev;
+use disk::{FileDev, ReadAt};
 use std::path::Path;
 
 /// A patch.
-pub(super) enum AnyPatch {
+pub enum AnyPatch<D = FileDev> {
     /// Our own.
-    Native(Patch<FileDev>),
+    Native(Patch<D>),
     /// One that xdelta3 reads.
-    Vcdiff(Vcdiff<FileDev>),
+    Vcdiff(Vcdiff<D>),
 }
 
-impl AnyPatch {
+impl<D: ReadAt> AnyPatch<D> {
     /// Reads what it says about itself.
-    pub(super) fn open(file: FileDev, path: &Path, session: &Session) -> Result<Self, Failure> {
+    pub fn open(file: D, path: &Path, session: &Session) -> Result<Self, Failure> {
         if is_vcdiff(&file).of(path)? {
             return Ok(Self::Vcdiff(Vcdiff::open(file, &session.limits).of(path)?));
         }
@@ -27,28 +26,28 @@ impl AnyPatch {
     }
 
     /// Refuses more bases than it can have.
-    pub(super) fn refuse_more(&self, path: &Path, bases: usize) -> Result<(), Failure> {
+    pub fn refuse_more(&self, path: &Path, bases: usize) -> Result<(), Failure> {
         match self {
             Self::Vcdiff(_) if bases > 1 => {
-                Err(make::refused(path, "a VCDIFF has one base").with_help("give --base once"))
+                Err(Failure::refused(path, "a VCDIFF has one base").with_help("give --base once"))
             }
             _ => Ok(()),
         }
     }
 
     /// The patch, where it has to be one of our own format for that option.
-    pub(super) fn native(self, path: &Path, option: &str) -> Result<Patch<FileDev>, Failure> {
+    pub fn native(self, path: &Path, option: &str) -> Result<Patch<D>, Failure> {
         match self {
             Self::Native(patch) => Ok(patch),
             Self::Vcdiff(_) => {
-                Err(make::refused(path, format_args!("{option} needs a native patch, this is a VCDIFF"))
+                Err(Failure::refused(path, format_args!("{option} needs a native patch, this is a VCDIFF"))
                     .with_help("make a new image of it with -o OUT"))
             }
         }
     }
 
     /// Tells what the result lacks.
-    pub(super) fn warn(&self, out: &mut Output) {
+    pub fn warn(&self, out: &Output) {
         match self {
             Self::Native(patch) if patch.facts().drop_free => {
                 out.warn("blocks that no filesystem used read as zero: the patch was made with --drop-free");
@@ -58,7 +57,7 @@ impl AnyPatch {
     }
 
     /// Tells what nobody can compare.
-    pub(super) fn warn_unchecked(&self, out: &mut Output) {
+    pub fn warn_unchecked(&self, out: &Output) {
         let Self::Vcdiff(patch) = self else { return };
         let facts = patch.facts();
         match facts.unchecked {
