@@ -71,8 +71,8 @@ impl Codec {
         }
     }
 
-    /// Exactly `len` bytes.
-    pub fn decompress(self, packed: &[u8], dictionary: &[u8], len: usize) -> Option<Vec<u8>> {
+    /// Exactly `len` bytes, with room for `more` behind them.
+    pub fn decompress(self, packed: &[u8], dictionary: &[u8], len: usize, more: usize) -> Option<Vec<u8>> {
         let bytes = match self {
             Self::Zstd => {
                 let mut context = DCtx::create();
@@ -80,12 +80,13 @@ impl Codec {
                 if !dictionary.is_empty() {
                     context.ref_prefix(dictionary).ok()?;
                 }
-                let mut bytes = Vec::with_capacity(len);
+                let mut bytes = Vec::with_capacity(len.saturating_add(more));
                 context.decompress(&mut bytes, packed).ok()?;
                 bytes
             }
             Self::Xz => {
-                let mut bytes = vec![0; len];
+                let mut bytes = Vec::with_capacity(len.saturating_add(more));
+                bytes.resize(len, 0);
                 let known = Some(dictionary).filter(|known| !known.is_empty());
                 let mut reader = Lzma2Reader::new(packed, reach(bytes.len(), dictionary), known);
                 reader.read_exact(&mut bytes).ok()?;

@@ -145,7 +145,7 @@ pub fn pack<B: ReadAt>(
     let packed = codec.compress(&rest, &dictionary, level)?;
     // What does not come back as it was is not relied on: a base may be gone by the time it is needed.
     let fits = packed.len() < rest.len();
-    if !fits || codec.decompress(&packed, &dictionary, rest.len()).is_none_or(|bytes| bytes != rest) {
+    if !fits || codec.decompress(&packed, &dictionary, rest.len(), 0).is_none_or(|bytes| bytes != rest) {
         return Ok([head(codec::STORED, &[]).as_slice(), literals].concat());
     }
     let mut record = head(codec.number(), &parts);
@@ -266,8 +266,8 @@ impl<'a> Record<'a> {
         let stored = rest.split_at_checked(kinds::stored(&kinds));
         let (stored, packed) = stored.ok_or_else(|| damaged("ends within its parts"))?;
         let dictionary = dictionary(&self.dictionary, bases, stream, limits)?;
-        let rest = codec.decompress(packed, &dictionary, len.saturating_sub(stored.len()));
+        let rest = codec.decompress(packed, &dictionary, len.saturating_sub(stored.len()), stored.len());
         let rest = rest.ok_or_else(|| damaged("cannot be decompressed"))?;
-        Ok(kinds::join(&kinds, stored, &rest))
+        Ok(kinds::join(&kinds, stored, rest))
     }
 }

@@ -89,17 +89,28 @@ pub fn split(bytes: &[u8], parts: &[Part]) -> (Vec<u8>, Vec<u8>) {
     (stored, rest)
 }
 
-/// Puts literal bytes together again.
-pub fn join<'a>(parts: &[Part], mut stored: &'a [u8], mut rest: &'a [u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(stored.len().saturating_add(rest.len()));
-    for (len, kind) in parts {
-        let source = if *kind == Kind::Stored { &mut stored } else { &mut rest };
-        let (part, behind) = source.split_at(source.len().min(*len));
-        *source = behind;
-        let from = bytes.len();
-        bytes.extend(part);
+/// Puts literal bytes together again: those that were compressed are in `bytes`, and move to their places from the last
+/// one on, so that no part goes over another that still has to move.
+pub fn join(parts: &[Part], mut stored: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut rest = bytes.len();
+    let mut at = rest.saturating_add(stored.len());
+    bytes.resize(at, 0);
+    for (len, kind) in parts.iter().rev() {
+        let end = at;
+        at = at.saturating_sub(*len);
+        if *kind == Kind::Stored {
+            let (before, part) = stored.split_at(stored.len().saturating_sub(*len));
+            stored = before;
+            if let Some(place) = bytes.get_mut(at..end).filter(|place| place.len() == part.len()) {
+                place.copy_from_slice(part);
+            }
+            continue;
+        }
+        let source = rest.saturating_sub(*len)..rest;
+        rest = source.start;
+        bytes.copy_within(source, at);
         if *kind == Kind::Code {
-            x86::decode(bytes.get_mut(from..).unwrap_or_default());
+            x86::decode(bytes.get_mut(at..end).unwrap_or_default());
         }
     }
     bytes
@@ -160,7 +171,7 @@ mod tests {
         assert_eq!(parts, expected);
         let (stored_bytes, rest) = split(&bytes, &parts);
         assert_eq!((stored_bytes.len(), stored(&parts)), (3 * PIECE, 3 * PIECE));
-        assert_eq!(join(&parts, &stored_bytes, &rest), bytes);
+        assert_eq!(join(&parts, &stored_bytes, rest), bytes);
         let mut list = Vec::new();
         put(&mut list, &parts);
         assert_eq!(take(&mut list.as_slice(), bytes.len()), Ok(parts));

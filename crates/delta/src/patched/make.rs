@@ -4,15 +4,16 @@
 //!    the bases: what a window costs is bounded by [`limits`], whatever a patch says.
 //! 2. The bytes are compared with the window's value.
 
-use super::Patched;
+use super::spared::Wants;
+use super::{Patched, SPARED};
 use crate::digest::{self, WINDOW, window};
 use crate::error::{Error, Result};
 use crate::format::limits;
 use crate::format::op::Op;
 use crate::format::section::{Entry, Section};
-use disk::ReadAt;
-use ondisk::Offset;
+use disk::{Cx, ReadAt};
 use ondisk::num::{to_u64, to_usize};
+use ondisk::{Len, Offset, Span};
 use std::ops::Range;
 
 /// Bytes of a frame, or of a base, and where in the window they go.
@@ -22,6 +23,13 @@ struct Piece {
     /// Where in the literal stream or in the base.
     at: u64,
     target: Range<usize>,
+}
+
+impl Piece {
+    /// Where it stands in its source.
+    fn span(&self) -> Span {
+        Span::new(Offset::new(self.at), Len::new(to_u64(self.target.len()))).unwrap_or_default()
+    }
 }
 
 /// What a window is made of, in the order in which it is fetched.
@@ -71,6 +79,31 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
         Ok(pieces)
     }
 
+    /// What windows take from frames of which they have no fresh bytes.
+    pub(super) fn wants(&self, cx: &Cx<'_>) -> Result<Wants> {
+        let mut wants =
+            Wants::new(Len::new(self.limits.memory.get().checked_div(SPARED).unwrap_or_default()));
+        for number in 0..self.patch.sections() {
+            cx.cancel.check()?;
+            let section = self.patch.section(number)?;
+            for entry in section.entries() {
+                let ops = self.ops(&section, entry)?;
+                let fresh = ops.iter().filter(|op| matches!(op, Op::Fresh(_)));
+                let fresh = Len::new(fresh.fold(0, |sum, op| op.len().saturating_add(sum)));
+                let fresh = Span::new(Offset::new(entry.literals), fresh).unwrap_or_default();
+                let own = if fresh.is_empty() { 0..0 } else { self.patch.frames_in(fresh) };
+                let pieces = self.pieces(ops, entry)?;
+                for same in pieces.literals.chunk_by(|a, b| a.source == b.source) {
+                    let Some(first) = same.first().filter(|first| !own.contains(&first.source)) else {
+                        continue;
+                    };
+                    wants.add(first.source, same.iter().map(Piece::span).collect());
+                }
+            }
+        }
+        Ok(wants)
+    }
+
     /// Bytes of the literal stream, frame by frame.
     fn split(&self, mut at: u64, target: Range<usize>, entry: &Entry, into: &mut Vec<Piece>) -> Result<()> {
         let mut start = target.start;
@@ -103,6 +136,9 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
         }
         for same in frames() {
             let Some(first) = same.first() else { continue };
+            if self.take_spared(same, bytes) {
+                continue;
+            }
             let frame = {
                 let _turn = self.decoding.take();
                 self.frame(first.source)?
@@ -117,6 +153,15 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
             }
         }
         Ok(())
+    }
+
+    /// Fetches them without the frame, if they were kept.
+    fn take_spared(&self, pieces: &[Piece], bytes: &mut [u8]) -> bool {
+        pieces.iter().all(|piece| {
+            let target = part_of(bytes, piece.target.clone());
+            let spared = self.spared.find(piece.source, piece.at, target.len());
+            spared.map(|spared| target.copy_from_slice(spared)).is_some()
+        })
     }
 }
 

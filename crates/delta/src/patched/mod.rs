@@ -9,6 +9,7 @@ mod against;
 mod kept;
 mod make;
 mod prove;
+mod spared;
 mod turns;
 
 pub use against::Against;
@@ -24,6 +25,7 @@ pub use kept::Kept;
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
 use prove::Make;
+use spared::Spared;
 use std::fmt::Write;
 use std::sync::Arc;
 pub use turns::Turns;
@@ -34,6 +36,8 @@ const LISTS: usize = 4;
 const KEPT: u64 = 8;
 /// A part of the memory that is for frames that are being decoded.
 const DECODING: u64 = 4;
+/// A part of the memory that is for bytes of frames that will be needed again.
+const SPARED: u64 = 32;
 
 /// Bytes of the literal stream, and where they stand in it.
 type Literals = (Span, Vec<u8>);
@@ -56,7 +60,7 @@ impl Room {
         let decoded = Len::new(FRAME.get().saturating_mul(2).saturating_add(DICTIONARY.get()));
         Self {
             windows: to_usize(part(KEPT, WINDOW).min(each.saturating_add(1)).max(1)),
-            frames: to_usize(part(KEPT, FRAME).min(each.saturating_mul(2)).max(1)),
+            frames: to_usize(part(KEPT, FRAME).min(each.saturating_add(1)).max(1)),
             decoding: to_usize(part(DECODING, decoded).min(each).max(1)),
         }
     }
@@ -71,6 +75,7 @@ pub struct Patched<D, B> {
     windows: Kept<Vec<u8>>,
     frames: Kept<Literals>,
     lists: Kept<Section>,
+    spared: Spared,
     decoding: Turns,
 }
 
@@ -95,15 +100,17 @@ impl<D: ReadAt + Send, B: ReadAt + Send> Patched<D, B> {
     fn with(patch: Patch<D>, given: Vec<(B, Leaves)>, make: Make, cx: &Cx<'_>) -> Result<Self> {
         let (bases, leaves) = assign(&patch, given)?;
         let room = Room::of(&cx.limits);
-        let patched = Self {
+        let mut patched = Self {
             patch,
             bases,
             limits: cx.limits,
             windows: Kept::new(room.windows),
             frames: Kept::new(room.frames),
             lists: Kept::new(LISTS),
+            spared: Spared::default(),
             decoding: Turns::new(room.decoding),
         };
+        patched.spared = patched.wants(cx)?.spared();
         patched.prove(leaves.first(), make, cx)?;
         Ok(patched)
     }
@@ -143,7 +150,10 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
     /// The literal bytes of a frame. Those that its dictionary names come before them.
     fn frame(&self, number: usize) -> Result<Arc<Literals>> {
         self.frames.get(to_u64(number), || {
-            self.patch.frame(number, &self.bases, &|at, buf| self.literals(at.get(), buf))
+            let stream = |at: Offset, buf: &mut [u8]| self.literals(at.get(), buf);
+            let (span, bytes) = self.patch.frame(number, &self.bases, &stream)?;
+            self.spared.keep(number, span.start(), &bytes);
+            Ok((span, bytes))
         })
     }
 
