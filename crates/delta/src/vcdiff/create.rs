@@ -32,8 +32,6 @@ const MANY: usize = 1024;
 const FAR: u64 = 1024;
 /// How far LZMA looks back, where memory allows it.
 const REACH: u64 = 8 << 20;
-/// What is worth looking at before a section: so many times its own length.
-const BEFORE: usize = 2;
 
 /// The preset of xz for a level of 1 to 22.
 const fn preset(level: i32) -> u32 {
@@ -154,10 +152,10 @@ impl Work<'_> {
     }
 
     /// Packs the sections of a window; `before` ends what its data may refer to.
-    fn pack(&self, sections: &[Vec<u8>; 3], before: Vec<u8>) -> std::io::Result<[Stored; 3]> {
+    fn pack(&self, sections: &[Vec<u8>; 3], before: &[u8]) -> std::io::Result<[Stored; 3]> {
         let [data, instructions, addresses] = sections;
         let alone = |section: &Vec<u8>| -> std::io::Result<Stored> {
-            let packed = self.packed(section, Vec::new())?;
+            let packed = self.packed(section, &[])?;
             let smaller = packed.filter(|packed| packed.len().saturating_add(SHORT) < section.len());
             Ok(smaller.map_or_else(|| Stored::Plain(section.clone()), |packed| stored(packed, section)))
         };
@@ -167,7 +165,7 @@ impl Work<'_> {
         Ok([first, alone(instructions)?, alone(addresses)?])
     }
 
-    fn packed(&self, section: &[u8], before: Vec<u8>) -> std::io::Result<Option<Vec<u8>>> {
+    fn packed(&self, section: &[u8], before: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
         let long = section.len() >= SHORT;
         long.then(|| lzma::pack(section, before, self.preset, self.reach)).transpose()
     }
@@ -278,7 +276,7 @@ impl Sink<'_> {
                 work.cx.cancel.check()?;
                 let before = before(number, &all, &self.history, work.reach);
                 let sum = adler::of_disk(work.target, cut.target(), &work.cx.limits)?;
-                made.push((number, sum, work.pack(sections, before).map_err(failed)?));
+                made.push((number, sum, work.pack(sections, &before).map_err(failed)?));
             }
         };
         let lanes: Result<Vec<Vec<_>>> = (0..work.lanes).into_par_iter().map(lane).collect();
@@ -323,7 +321,7 @@ fn split(part: Part, room: u64) -> (Part, Option<Part>) {
 fn before(number: usize, all: &[[Vec<u8>; 3]], history: &[u8], reach: u64) -> Vec<u8> {
     let own = all.get(number).map(|[data, ..]| data.len());
     // Of what is kept for later, nobody knows how long that will be.
-    let most = own.map_or(usize::MAX, |own| own.saturating_mul(BEFORE));
+    let most = own.map_or(usize::MAX, |own| own.saturating_mul(lzma::BEFORE));
     let mut left = to_usize(reach).min(most);
     let packed = all.iter().take(number).rev().map(|[data, ..]| data.as_slice());
     let packed = packed.filter(|data| data.len() >= SHORT);

@@ -4,6 +4,7 @@ mod bits;
 mod djw;
 mod fgk;
 pub mod lzma;
+mod runs;
 
 use super::layout::secondary as id;
 use super::number;
