@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use testkit::images::noise;
-use testkit::oracle::{assert_qemu_check, qemu_same};
+use testkit::oracle::{assert_qemu_check, qemu_convert, qemu_same};
 use testkit::tool::{copy_sparse, run, said};
 
 use crate::crash::{CALLS, count, injected, some};
 use crate::delta::{Pair, digest};
-use crate::kit::{IMGTOOL, beside, code, document, each, ends, noisy, on, seen, words};
+use crate::kit::{IMGTOOL, beside, code, document, each, ends, json, noisy, on, seen, text, words};
 
 fn convert(from: &Path, to: &Path) {
     code(0, &[Path::new("convert"), from, to]);
@@ -147,13 +147,17 @@ fn small(dir: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// Killed at every call that writes, and at any time: the same command goes on, and another one says what lies there.
-#[test]
-fn killed_in_place() {
+fn killed(format: &str, most: usize) {
     let dir = tempfile::tempdir().unwrap();
-    let (base, patch) = small(dir.path());
-    let want = read(dir.path().join("target")).unwrap();
-    let old = read(&base).unwrap();
-    let line = format!("delta apply --base @ {} --in-place -f raw", patch.display());
+    let (raw, patch) = small(dir.path());
+    let base = dir.path().join("image");
+    qemu_convert(&raw, "raw", &base, format, &[]);
+    let content = |image: &Path| {
+        let told = json(&["digest", text(image), "-f", format, "--json"]);
+        told["digest"].clone()
+    };
+    let (old, want) = (content(&base), digest(&dir.path().join("target")));
+    let line = format!("delta apply --base @ {} --in-place -f {format}", patch.display());
     let copy = || {
         let dir = tempfile::tempdir_in(dir.path()).unwrap();
         let image = dir.path().join("disk");
@@ -162,18 +166,21 @@ fn killed_in_place() {
     };
     let goes_on = |image: &Path, how: &str| {
         if beside(image).len() > 1 {
-            assert_eq!(on(image, "grow @ +1M -f raw").status.code(), Some(6), "{how}");
+            assert_eq!(on(image, &format!("grow @ +1M -f {format}")).status.code(), Some(6), "{how}");
         } else {
-            let now = read(image).unwrap();
+            let now = content(image);
             assert!(now == old || now == want, "{how}: neither before nor after");
         }
         ends(0, image, &line);
-        assert!(read(image).unwrap() == want, "{how}");
+        assert_eq!(content(image), want, "{how}");
         assert_eq!(beside(image).len(), 1, "{how}");
+        if format != "raw" {
+            assert_qemu_check(image, format);
+        }
     };
     each(CALLS.len(), |i| {
         let calls = CALLS[i];
-        for n in some(count(&copy().1, &line, calls), 4) {
+        for n in some(count(&copy().1, &line, calls), most) {
             let (_dir, image) = copy();
             let inject = format!("{calls}, {n}");
             let out = injected(&image, &line, calls, &format!("signal=KILL:when={n}"));
@@ -190,6 +197,12 @@ fn killed_in_place() {
         child.wait().unwrap();
         goes_on(&image, &format!("after {wait} ms"));
     }
+}
+
+#[test]
+fn killed_in_place() {
+    killed("raw", 4);
+    killed("qcow2", 2);
 }
 
 /// What was read of a base is not read again, unless anything about it may have changed.
