@@ -14,7 +14,9 @@ fn composed(first: &[u8], second: &[u8]) -> delta::Result<Vec<u8>> {
     let (first, second) = (open(first)?, open(second)?);
     let len = with_cx(|cx| compose(&first, &second, &mut out, cx))?;
     assert_eq!(len.get(), out.len() as u64);
-    with_cx(|cx| open(&out)?.check(cx))?;
+    let made = open(&out)?;
+    with_cx(|cx| made.check(cx))?;
+    made.codecs()?;
     Ok(out)
 }
 

@@ -285,9 +285,8 @@ impl<D: ReadAt> Patch<D> {
         for frame in &self.frames {
             let mut number = [0];
             self.file.read_at(frame.record.start(), &mut number)?;
-            if let [number] = number
-                && number != layout::codec::STORED
-            {
+            let number = number[0] & !layout::codec::PACKED_LIST;
+            if number != layout::codec::STORED {
                 let unknown = || Error::damaged("the frame", frame.record.start(), "has an unknown codec");
                 found.insert(Codec::of(number).ok_or_else(unknown)?);
             }
