@@ -6,10 +6,10 @@ use crate::base::{Base, Place, Seal, sealing, span};
 use delta::{
     Codec, Leaves, Options, Patch, PublicKey, SecretKey, Signing, compose, create, signature, survey,
 };
-use disk::{Cancel, MemDisk, ReadAt, Sparse};
+use disk::{Cancel, MemDisk, ReadAt};
 use ondisk::{Len, Offset, Span};
 use std::sync::{Arc, LazyLock};
-use testkit::images::noise;
+use testkit::later::disks;
 use testkit::tool::{done, tool};
 
 /// Bytes of the end, and of a seal behind it.
@@ -18,34 +18,16 @@ const END: u64 = 48;
 const FRAME: (u64, u64) = (64, 32);
 const SECTION: (u64, u64) = (72, 40);
 
-/// What each of the next is made from, with the values of its windows.
+/// What patches are made from, with the values of their windows.
 pub static DISKS: LazyLock<Vec<(MemDisk, Leaves)>> = LazyLock::new(|| {
-    let text: Vec<u8> = (0..2000).flat_map(|line| format!("line {line} of a log\n").into_bytes()).collect();
-    let old = [noise(1, 20_000), text.clone()].concat();
-    let changed = String::from_utf8(text).expect("text").replace("7 of", "7 as of").into_bytes();
-    let new =
-        [&old[7000..], &noise(2, 900), &changed, &[0; 9000], &noise(2, 900), &old[..5000], b"end"].concat();
-    let last = [&new[..30_000], &noise(3, 5000), &code(), &new[50_000..], &noise(2, 400)].concat();
-    let mut large = Sparse::new(Len::mib(9));
-    large.put(Offset::new(5 << 20), &last);
-    let disks = [old, new, last].map(|bytes| MemDisk::from_bytes(&bytes)).into_iter().chain([large.into()]);
     let cancel = Cancel::new();
-    disks
-        .map(|disk| {
-            let leaves = survey(&disk, "disk", &crate::cx(&cancel)).expect("a disk in memory");
-            (disk, leaves)
-        })
-        .collect()
-});
-
-/// Calls in x86 code.
-fn code() -> Vec<u8> {
-    let call = |at: u32| {
-        let to = (4096 * (at % 61)).wrapping_sub(at * 13).to_le_bytes();
-        [0xe8, to[0], to[1], to[2], if to[3] < 128 { 0 } else { 255 }, 0x48, 0x89, (at % 7) as u8, 0xc3]
+    let surveyed = |bytes: Vec<u8>| {
+        let disk = MemDisk::from_bytes(&bytes);
+        let leaves = survey(&disk, "disk", &crate::cx(&cancel)).expect("a disk in memory");
+        (disk, leaves)
     };
-    (0..4000).flat_map(call).collect()
-}
+    disks().map(surveyed).into()
+});
 
 /// A patch that leads from some of the disks to one of them.
 #[must_use]
@@ -217,6 +199,9 @@ fn loosened(patch: &[u8]) -> Vec<u8> {
 fn patch(name: &str, bytes: &[u8]) -> Base {
     let loosened = if bytes.ends_with(b"imgdelt.") { loosened(bytes) } else { bytes.to_vec() };
     let (parts, disk) = (Parts::of(&loosened), MemDisk::from_bytes(&loosened));
+    let sound = Patch::open(&disk, &crate::LIMITS).expect("a sound patch");
+    sound.check(&crate::cx(&Cancel::new())).expect("a sound patch");
+    sound.codecs().expect("a sound patch");
     let sealed = |span: Span| Place::on(&disk, span, Some(parts.seal()));
     let entries = parts.frames.iter().chain(&parts.sections).map(|record| sealed(record.entry));
     let head = |record: &Record| sealed(span(record.at.start().get(), record.at.len().get().min(100)));

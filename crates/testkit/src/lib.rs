@@ -7,6 +7,7 @@ pub mod files;
 pub mod guest;
 pub mod images;
 pub mod kernel;
+pub mod later;
 pub mod loader;
 pub mod lvm;
 pub mod oracle;
