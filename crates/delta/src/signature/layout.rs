@@ -2,7 +2,7 @@
 //!
 //! Source: docs/delta-format.md.
 
-use core::mem::size_of;
+use core::mem::{offset_of, size_of};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -62,6 +62,13 @@ pub struct End {
     /// BLAKE3 of everything before.
     pub digest: [u8; 32],
     pub magic: [u8; 8],
+}
+
+impl End {
+    /// What of it is under its digest.
+    pub fn sealed(&self) -> &[u8] {
+        self.as_bytes().get(..offset_of!(Self, digest)).unwrap_or_default()
+    }
 }
 
 const _: () = {

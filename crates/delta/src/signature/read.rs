@@ -7,13 +7,11 @@ use crate::format::patch::{BaseFacts, refuse_huge};
 use disk::{Cx, ReadAt, read_record};
 use ondisk::num::to_u64;
 use ondisk::{Len, Offset, Span};
-use std::mem::size_of;
-use zerocopy::{FromBytes, IntoBytes};
+use std::mem::{offset_of, size_of};
+use zerocopy::FromBytes;
 
 /// Bytes that are read at once.
 const CHUNK: Len = Len::mib(1);
-/// So many bytes of the end are under its digest.
-const SEALED: usize = 48;
 
 /// A run of blocks, and where its records begin among all.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +118,7 @@ impl<D: ReadAt> Signature<D> {
 
     /// Where the strong hash of a record stands in the file.
     pub(crate) fn strong_at(record: u64) -> u64 {
-        let within = to_u64(size_of::<Block>().saturating_sub(12));
+        let within = to_u64(offset_of!(Block, strong));
         record.saturating_mul(to_u64(size_of::<Block>())).saturating_add(BLOCKS.get()).saturating_add(within)
     }
 
@@ -169,7 +167,7 @@ fn whole<D: ReadAt>(file: &D, end_at: Offset, end: &End, cx: &Cx<'_>) -> Result<
         file.read_at(chunk.start(), &mut bytes)?;
         hasher.update(&bytes);
     }
-    hasher.update(end.as_bytes().get(..SEALED).unwrap_or_default());
+    hasher.update(end.sealed());
     Ok(*hasher.finalize().as_bytes())
 }
 

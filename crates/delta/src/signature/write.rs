@@ -74,8 +74,7 @@ pub fn signature(disk: &dyn ReadAt, out: &mut (dyn Write + Send), cx: &Cx<'_>) -
         digest: [0; 32],
         magic: END_MAGIC,
     };
-    let sealed = 48;
-    out.hasher.update(end.as_bytes().get(..sealed).unwrap_or_default());
+    out.hasher.update(end.sealed());
     end.digest = *out.hasher.finalize().as_bytes();
     out.put(end.as_bytes()).and_then(|()| out.out.flush()).map_err(failed(out.len))?;
     Ok(Len::new(out.len))
