@@ -141,7 +141,7 @@ fn killed_at_every_call() {
         let case = &cases[i];
         for calls in CALLS {
             let (_dir, image) = case.copy();
-            for n in some(count(&image, LINE, calls), 16) {
+            for n in some(count(&image, LINE, calls), 8) {
                 let (_dir, image) = case.copy();
                 let kill = format!("signal=KILL:when={n}");
                 let what = format!("{} {calls} {kill}", image.display());

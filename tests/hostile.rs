@@ -94,7 +94,8 @@ fn names_in_an_image_open_nothing() {
             // The same bytes in a raw disk: a guest wrote them.
             let raw = dir.path().join("guest.raw");
             fs::write(&raw, [fs::read(&image).unwrap(), vec![0; 4 << 20]].concat()).unwrap();
-            for image in [&image, &raw] {
+            let both = [&image, &raw];
+            for image in if format == b"raw" { &both[..] } else { &both[..1] } {
                 let before = seen(image);
                 for line in READING.iter().chain(&["grow @ +64M"]) {
                     let out = bounded(image, line);

@@ -436,7 +436,7 @@ fn killed_at_every_call() {
                 (dir, image)
             };
             let (_dir, image) = copy();
-            for n in some(count(&image, line, calls), 8) {
+            for n in some(count(&image, line, calls), 4) {
                 let (_dir, image) = copy();
                 let kill = format!("signal=KILL:when={n}");
                 let out = injected(&image, line, calls, &kill);
