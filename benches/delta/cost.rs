@@ -27,7 +27,11 @@ impl Cost {
     }
 
     pub fn bytes(&self) -> f64 {
-        u32::try_from(self.size).map_or(f64::INFINITY, f64::from)
+        float(self.size)
+    }
+
+    pub fn memory(&self) -> f64 {
+        float(self.memory >> 10)
     }
 }
 
@@ -55,4 +59,8 @@ pub fn cost(command: &Command, made: &Path) -> Cost {
         processor: numbers[0] + numbers[1],
         memory: kib << 10,
     }
+}
+
+fn float(number: u64) -> f64 {
+    u32::try_from(number).map_or(f64::INFINITY, f64::from)
 }
