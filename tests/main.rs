@@ -29,6 +29,7 @@ mod hostile;
 mod huge;
 mod in_place;
 mod in_use;
+mod indexed;
 mod kit;
 mod layouts;
 mod loaders;

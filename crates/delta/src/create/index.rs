@@ -15,15 +15,15 @@ const ZEROS: usize = 4096;
 
 /// All anchors of the bases.
 pub struct Index {
-    table: Table,
+    pub(super) table: Table,
     sparse: u32,
     /// Where each base begins, one behind the other.
     starts: Vec<u64>,
 }
 
 impl Index {
-    /// Reads all bases; yields the values of their windows as well.
-    pub fn of(bases: &[&dyn ReadAt], memory: Len, cx: &Cx<'_>) -> Result<(Self, Vec<Leaves>)> {
+    /// With room for the anchors of these bases.
+    pub fn empty(bases: &[&dyn ReadAt], memory: Len, cx: &Cx<'_>) -> Result<Self> {
         let (mut starts, mut next, mut bytes) = (Vec::new(), 0_u64, 0_u64);
         for base in bases {
             starts.push(next);
@@ -36,7 +36,12 @@ impl Index {
         }
         let sparse = sparse(bytes, memory);
         let table = Table::new(bytes.wrapping_shr(sparse), memory, &cx.limits)?;
-        let mut index = Self { table, sparse, starts };
+        Ok(Self { table, sparse, starts })
+    }
+
+    /// Reads all bases; yields the values of their windows as well.
+    pub fn of(bases: &[&dyn ReadAt], memory: Len, cx: &Cx<'_>) -> Result<(Self, Vec<Leaves>)> {
+        let mut index = Self::empty(bases, memory, cx)?;
         let mut all = Vec::new();
         for (number, base) in bases.iter().enumerate() {
             all.push(index.take(number, *base, cx)?);

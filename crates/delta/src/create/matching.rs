@@ -84,20 +84,22 @@ impl<'a> Matcher<'a> {
             return Ok(Matched::nothing(leaf));
         }
         let mut bytes = self.limits.buffer("a window", span.len())?;
-        let mut old = self.limits.buffer("a window", there.len())?;
         digest::fill(self.target, span, &mut bytes)?;
+        let leaf = digest::leaf(index, self.target.len(), &bytes);
+        // What has not changed is told by its value: the base need not be read.
+        if known == Some(leaf) {
+            return Ok(Matched::nothing(leaf));
+        }
+        let mut old = self.limits.buffer("a window", there.len())?;
         if let Some(base) = self.bases.first() {
             digest::fill(*base, there, &mut old)?;
         }
         let unchanged = bytes.get(..old.len()).is_some_and(|head| head == old.as_slice())
             && bytes.get(old.len()..).unwrap_or_default().iter().all(|byte| *byte == 0);
-        match known.filter(|_| unchanged) {
-            Some(leaf) => Ok(Matched::nothing(leaf)),
-            None if unchanged => {
-                let leaf = digest::leaf(index, self.target.len(), &bytes);
-                Ok(if there.is_empty() { Matched::nothing(leaf) } else { Matched::part(leaf, span, there) })
-            }
-            None => self.compare(index, &bytes, &old),
+        match (unchanged, there.is_empty()) {
+            (true, true) => Ok(Matched::nothing(leaf)),
+            (true, false) => Ok(Matched::part(leaf, span, there)),
+            _ => self.compare((index, leaf), &bytes, &old),
         }
     }
 
@@ -106,7 +108,7 @@ impl<'a> Matcher<'a> {
         Ok(self.target.extents(span)?.all_zero() && base.extents(span)?.all_zero())
     }
 
-    fn compare(&mut self, index: u64, bytes: &[u8], old: &[u8]) -> disk::Result<Matched> {
+    fn compare(&mut self, (index, leaf): (u64, Leaf), bytes: &[u8], old: &[u8]) -> disk::Result<Matched> {
         let start = index.saturating_mul(WINDOW.get());
         let mut parts: Vec<(Range<usize>, Part)> = Vec::new();
         let same = same::runs(bytes, old, LEAST);
@@ -127,7 +129,7 @@ impl<'a> Matcher<'a> {
             }
         }
         parts.sort_unstable_by_key(|(range, _)| range.start);
-        Ok(self.assemble(index, bytes, &parts, &anchors))
+        Ok(self.assemble(leaf, bytes, &parts, &anchors))
     }
 
     /// Looks for what lies in `gap` in the bases, wherever they have it.
@@ -169,12 +171,12 @@ impl<'a> Matcher<'a> {
     /// Instructions for `parts`, in order, and for what lies between them.
     fn assemble(
         &self,
-        index: u64,
+        leaf: Leaf,
         bytes: &[u8],
         parts: &[(Range<usize>, Part)],
         anchors: &[Anchor],
     ) -> Matched {
-        let mut made = Matched::nothing(digest::leaf(index, self.target.len(), bytes));
+        let mut made = Matched::nothing(leaf);
         made.unchanged = false;
         let (mut at, mut before) = (0, None);
         let end = bytes.len();

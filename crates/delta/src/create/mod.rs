@@ -11,6 +11,7 @@
 mod again;
 mod gear;
 mod index;
+mod indexed;
 mod matching;
 mod remote;
 mod same;
@@ -28,6 +29,7 @@ use crate::signature::Signature;
 use again::Again;
 use disk::{Cx, ReadAt, Total};
 pub use index::Index;
+pub use indexed::{Indexed, is_index};
 use matching::Run;
 pub use matching::{Matched, Matcher};
 use ondisk::num::{to_u64, to_usize};
@@ -102,11 +104,24 @@ pub fn create(
     out: &mut (dyn Write + Send),
     cx: &Cx<'_>,
 ) -> Result<Stats> {
-    let memory = Len::new(cx.limits.memory.get() >> 2);
-    let (index, leaves) = Index::of(bases, memory, cx)?;
+    create_indexed(&Indexed::of(bases, cx)?, bases, target, options, out, cx)
+}
+
+/// As [`create`], with the index of these bases.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_indexed(
+    Indexed { index, leaves }: &Indexed,
+    bases: &[&dyn ReadAt],
+    target: &dyn ReadAt,
+    options: Options,
+    out: &mut (dyn Write + Send),
+    cx: &Cx<'_>,
+) -> Result<Stats> {
     let facts: Vec<BaseFacts> = leaves.iter().map(Leaves::facts).collect();
     let sparse = index.sparse();
-    let matcher = || Matcher::new(target, &index, bases, leaves.first(), cx.limits);
+    let matcher = || Matcher::new(target, index, bases, leaves.first(), cx.limits);
     let window = |matcher: &mut Matcher<'_>, index: u64| matcher.window(index);
     let matched = |range: Range<u64>| range.into_par_iter().map_init(matcher, window).collect();
     Work { bases, target, options, sparse, matched: &matched, cx }.begin(&facts, out)

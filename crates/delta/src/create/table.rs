@@ -36,6 +36,16 @@ impl Table {
         Ok(Self { slots: vec![0; bytes.len() >> 3], bits })
     }
 
+    /// All slots: positions, and what tells whose they are.
+    pub fn slots(&self) -> &[u64] {
+        &self.slots
+    }
+
+    /// As [`Table::slots`], to be filled.
+    pub fn slots_mut(&mut self) -> &mut [u64] {
+        &mut self.slots
+    }
+
     /// Adds positions, all lists by all threads. None is 0.
     pub fn extend(&mut self, lists: &[Vec<Place>]) {
         let shards = rayon::current_num_threads().max(1);

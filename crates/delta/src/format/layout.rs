@@ -12,6 +12,8 @@ pub const MAGIC: [u8; 8] = *b"imgdelta";
 pub const END_MAGIC: [u8; 8] = *b"imgdelt.";
 /// At the end of a seal.
 pub const SEAL_MAGIC: [u8; 8] = *b"imgdelts";
+/// At the beginning of a kept index.
+pub const INDEX_MAGIC: [u8; 8] = *b"imgtidx1";
 /// The version that is written.
 pub const VERSION: u16 = 1;
 
@@ -115,6 +117,18 @@ pub struct Noted {
     pub len: U64,
 }
 
+/// The head of a kept index. The bases follow, then the slots, 8 bytes each, and BLAKE3 of all before it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct Index {
+    pub magic: [u8; 8],
+    /// An anchor in 2^n bytes.
+    pub sparse: U32,
+    pub bases: U32,
+    /// Their number.
+    pub slots: U64,
+}
+
 /// The last bytes of a patch.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -144,6 +158,7 @@ const _: () = {
     assert!(size_of::<Frame>() == 64);
     assert!(size_of::<Section>() == 72);
     assert!(size_of::<Noted>() == 48);
+    assert!(size_of::<Index>() == 24);
     assert!(size_of::<End>() == 48);
     assert!(size_of::<Seal>() == 48);
 };

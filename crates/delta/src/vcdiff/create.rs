@@ -12,7 +12,7 @@
 use super::adler;
 use super::secondary::lzma;
 use super::write::{self, Begun, Cut, Part, SHORT, Stored, WINDOW};
-use crate::create::{Index, Matched, Matcher, Stats};
+use crate::create::{Index, Indexed, Matched, Matcher, Stats};
 use crate::digest::{Leaves, window, windows};
 use crate::error::{Error, Result};
 use crate::format::op::Op;
@@ -60,9 +60,24 @@ pub fn create(
     out: &mut (dyn Write + Send),
     cx: &Cx<'_>,
 ) -> Result<Stats> {
+    let bases: Vec<&dyn ReadAt> = base.into_iter().collect();
+    create_indexed(&Indexed::of(&bases, cx)?, base, target, level, out, cx)
+}
+
+/// As [`create`], with the index of the base.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_indexed(
+    Indexed { index, leaves }: &Indexed,
+    base: Option<&dyn ReadAt>,
+    target: &dyn ReadAt,
+    level: i32,
+    out: &mut (dyn Write + Send),
+    cx: &Cx<'_>,
+) -> Result<Stats> {
     let memory = cx.limits.memory.get();
     let bases: Vec<&dyn ReadAt> = base.into_iter().collect();
-    let (index, leaves) = Index::of(&bases, Len::new(memory >> 2), cx)?;
     let preset = preset(level);
     let mut reach = REACH;
     while lzma::need(preset, reach).get() > memory >> 2 && reach > 1 << 16 {
@@ -88,8 +103,8 @@ pub fn create(
 struct Work<'a> {
     bases: &'a [&'a dyn ReadAt],
     target: &'a dyn ReadAt,
-    index: Index,
-    leaves: Vec<Leaves>,
+    index: &'a Index,
+    leaves: &'a [Leaves],
     preset: u32,
     /// How far LZMA looks back.
     reach: u64,
@@ -121,7 +136,7 @@ impl Work<'_> {
 
     fn matched(&self, range: std::ops::Range<u64>) -> Result<Vec<Matched>> {
         let matcher =
-            || Matcher::new(self.target, &self.index, self.bases, self.leaves.first(), self.cx.limits);
+            || Matcher::new(self.target, self.index, self.bases, self.leaves.first(), self.cx.limits);
         let all: disk::Result<Vec<Matched>> =
             range.into_par_iter().map_init(matcher, |matcher, index| matcher.window(index)).collect();
         Ok(all?)

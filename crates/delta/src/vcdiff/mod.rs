@@ -25,7 +25,7 @@ mod secondary;
 mod tests;
 mod write;
 
-pub use create::create;
+pub use create::{create, create_indexed};
 pub use disk::Decoded;
 pub use read::{Facts, LARGEST, Vcdiff, Window, is_vcdiff};
 pub use secondary::Secondary;

@@ -92,6 +92,15 @@ pub struct DeltaCreate {
     /// Let blocks that no filesystem uses read as zero in the result
     #[arg(long)]
     pub drop_free: bool,
+    /// Keep the index of the bases in this file, and use it the next time: what has not changed of them is not read then
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "bases",
+        conflicts_with = "signatures",
+        value_hint = ValueHint::FilePath
+    )]
+    pub index: Option<PathBuf>,
     /// Tell where the bytes of the target come from
     #[arg(long)]
     pub stats: bool,

@@ -1,5 +1,6 @@
 //! `delta create --base BASE TARGET -o PATCH`.
 
+use super::index::Kept;
 use super::keys::{comment, secret};
 use super::signature;
 use super::sink::written;
@@ -12,7 +13,7 @@ use crate::open::with_disks;
 use crate::output::Output;
 use crate::render::Table;
 use crate::sandbox::{Needs, folder_of};
-use delta::{Codec, DiskSignature, Options, SecretKey, Signing, Stats};
+use delta::{Codec, DiskSignature, Indexed, Options, SecretKey, Signing, Stats, create_indexed, create_upon};
 use disk::{FileDev, ReadAt};
 use ondisk::Len;
 use ondisk::size::Human;
@@ -24,6 +25,9 @@ use std::path::Path;
 /// Runs it.
 pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Result<Exit, Failure> {
     refuse_foreign(args)?;
+    if args.index.as_ref() == Some(&args.output) {
+        return Err(Failure::usage("index and patch cannot be the same file"));
+    }
     let key = secret(&args.signer)?;
     let target = session.open_either(&args.target, session.globals.format)?;
     let bases = open(&args.from.bases, Some(&target), session)?;
@@ -31,14 +35,17 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
     let mut read: Vec<&Path> =
         args.from.bases.iter().chain(&args.signatures).map(std::path::PathBuf::as_path).collect();
     read.push(&args.target);
+    let index = args.index.as_deref().map(|index| Kept::open(index, &bases, &read, session)).transpose()?;
+    let needs = index.as_ref().map_or(Needs::nothing(), |index| index.needs(Needs::nothing()));
     if is_stdio(&args.output) {
-        session.confine(&Needs::nothing(), out);
+        session.confine(&needs, out);
     } else {
+        read.extend(args.index.as_deref());
         refuse_over(&args.output, &read, session)?;
-        session.confine(&Needs::nothing().writing(folder_of(&args.output)), out);
+        session.confine(&needs.writing(folder_of(&args.output)), out);
     }
     let signatures = signature::read(signatures, session)?;
-    let (stats, freed) = written(&args.output, session, |to| {
+    let (stats, freed, kept) = written(&args.output, session, |to| {
         let made = target.with_disk(session, out, |disk| {
             let free = args.drop_free.then(|| free_of(disk, session)).transpose().of(&args.target)?;
             for note in free.iter().flat_map(|free| &free.notes) {
@@ -49,16 +56,24 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
             let freed = free
                 .as_ref()
                 .map(|free| free.told.iter().fold(0, |sum, (_, len)| len.get().saturating_add(sum)));
-            let make =
-                |bases: &[&dyn ReadAt]| write((bases, &signatures), disk, (args, key.as_ref()), to, session);
-            let stats = with_disks(&bases, Vec::new(), session, out, Box::new(make))?;
-            Ok((stats, freed.map(Len::new)))
+            let make = |bases: &[&dyn ReadAt]| {
+                let (indexed, kept) = match &index {
+                    Some(index) => index.index(bases, session, out)?,
+                    None => {
+                        (session.on_threads(|| Indexed::of(bases, &session.cx()))?.of(&args.target)?, false)
+                    }
+                };
+                let from = From { bases, indexed: &indexed, signatures: &signatures };
+                Ok((write(&from, disk, (args, key.as_ref()), to, session)?, kept))
+            };
+            let (stats, kept) = with_disks(&bases, Vec::new(), session, out, Box::new(make))?;
+            Ok((stats, freed.map(Len::new), index.as_ref().map(|_| kept)))
         })?;
         target.refuse_changed()?;
         refuse_changed(&bases)?;
         Ok(made)
     })?;
-    tell(args, &stats, freed, session, out)
+    tell(args, &stats, (freed, kept), session, out)
 }
 
 /// Refuses what a VCDIFF has no place for.
@@ -79,8 +94,15 @@ fn refuse_foreign(args: &DeltaCreate) -> Result<(), Failure> {
     }
 }
 
+/// What a patch is made from.
+struct From<'a> {
+    bases: &'a [&'a dyn ReadAt],
+    indexed: &'a Indexed,
+    signatures: &'a [DiskSignature<FileDev>],
+}
+
 fn write(
-    (bases, signatures): (&[&dyn ReadAt], &[DiskSignature<FileDev>]),
+    from: &From<'_>,
     target: &dyn ReadAt,
     (args, key): (&DeltaCreate, Option<&SecretKey>),
     to: &mut (dyn Write + Send),
@@ -92,13 +114,14 @@ fn write(
     };
     let options = Options { codec, level: args.level, drop_free: args.drop_free };
     let mut signing = Signing::new(to);
-    let cx = session.cx();
-    let made = session.on_threads(|| match (args.format, signatures) {
+    let (cx, out) = (session.cx(), &mut signing);
+    let made = session.on_threads(|| match (args.format, from.signatures) {
         (PatchFormat::Vcdiff, _) => {
-            delta::vcdiff::create(bases.first().copied(), target, args.level, &mut signing, &cx)
+            let base = from.bases.first().copied();
+            delta::vcdiff::create_indexed(from.indexed, base, target, args.level, out, &cx)
         }
-        (PatchFormat::Native, []) => delta::create(bases, target, options, &mut signing, &cx),
-        (PatchFormat::Native, _) => delta::create_upon(signatures, target, options, &mut signing, &cx),
+        (PatchFormat::Native, []) => create_indexed(from.indexed, from.bases, target, options, out, &cx),
+        (PatchFormat::Native, signatures) => create_upon(signatures, target, options, out, &cx),
     })?;
     let mut stats = made.of(&args.target)?;
     if let Some(key) = key {
@@ -110,7 +133,7 @@ fn write(
 fn tell(
     args: &DeltaCreate,
     stats: &Stats,
-    freed: Option<Len>,
+    (freed, kept): (Option<Len>, Option<bool>),
     session: &Session,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
@@ -143,6 +166,7 @@ fn tell(
         "dry-run": !written,
         "size": stats.patch,
         "freed": freed.map(Len::get),
+        "index": kept.map(|kept| if kept { "kept" } else { "made" }),
         "stats": {
             "unchanged": stats.unchanged,
             "copied": stats.copied,

@@ -8,6 +8,7 @@ mod as_child;
 mod compose;
 mod create;
 mod in_place;
+mod index;
 mod info;
 mod keys;
 mod signature;
@@ -93,7 +94,7 @@ fn keep(bases: &[Opened<'_>], known: &[Known], given: &[Surveyed<'_>], session: 
 fn plain(path: &Path) -> Result<File, Failure> {
     let file = File::open(path).map_err(|error| Failure::io(path, &error))?;
     let meta = file.metadata().map_err(|error| Failure::io(path, &error))?;
-    if meta.is_file() { Ok(file) } else { Err(super::make::refused(path, "a patch is a file")) }
+    if meta.is_file() { Ok(file) } else { Err(super::make::refused(path, "not a regular file")) }
 }
 
 /// Opens the file of a patch; none where it comes from standard input.
