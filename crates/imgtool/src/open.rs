@@ -5,7 +5,7 @@
 //!    that is put there between looking and opening leads elsewhere: see [`Found`].
 //! 2. A container that was only recognised by its bytes is not followed to a parent: a guest could have written it.
 //! 3. The same holds for the files that hold parts of a disk (VMDK extents, the image of a Parallels bundle).
-//! 4. A patch is an image only where somebody has named what it stands on: see [`patched`].
+//! 4. A patch is an image only where somebody has named what it stands on: see `patched`.
 //! 5. An interrupted change beside an image is looked through when reading, and refuses writing.
 
 pub mod age;
