@@ -13,6 +13,7 @@ use disk::{Limits, ReadAt};
 use ondisk::Len;
 use ondisk::num::{to_u64, to_usize};
 use std::collections::BTreeSet;
+use std::mem::size_of;
 use std::ops::Range;
 
 /// Bytes of a repetition, at least: nearer and shorter ones are the codec's work.
@@ -31,6 +32,10 @@ pub struct Again<'a> {
     table: Table,
     source: Source<'a>,
     origins: Vec<Origin>,
+    /// Runs that are remembered, at most.
+    most: usize,
+    /// An anchor in 2^n bytes.
+    sparse: u32,
     /// Literal bytes of a frame.
     frame: Len,
     /// Frames that the window at hand takes bytes from.
@@ -40,19 +45,24 @@ pub struct Again<'a> {
 }
 
 impl<'a> Again<'a> {
-    /// Nothing so far; the stream is cut into frames of so many bytes.
+    /// Nothing so far; the stream is cut into frames of so many bytes. Of the anchors that windows are given, those are
+    /// taken that are one in 2^`sparse` bytes of the `stored` ones of the target.
     pub fn new(
         target: &'a dyn ReadAt,
         frame: Len,
-        anchors: u64,
+        (stored, sparse): (Len, u32),
         memory: Len,
         limits: &Limits,
     ) -> disk::Result<Self> {
-        let table = Table::new(anchors, memory, limits)?;
+        let half = Len::new(memory.get() >> 1);
+        let table = Table::new(stored.get().wrapping_shr(sparse), half, limits)?;
+        let most = half.get().checked_div(to_u64(size_of::<Origin>())).unwrap_or_default();
         Ok(Self {
             table,
             source: Source::new(target),
             origins: Vec::new(),
+            most: to_usize(most),
+            sparse,
             frame,
             frames: BTreeSet::new(),
             literals: 0,
@@ -65,7 +75,9 @@ impl<'a> Again<'a> {
         let start = index.saturating_mul(WINDOW.get());
         // The frames of its own literals, were they all kept.
         self.frames = self.frames_of(self.literals, to_u64(matched.literals.len())).collect();
-        let mut anchors = matched.anchors.iter().copied().peekable();
+        let sparse = self.sparse;
+        let mut anchors =
+            matched.anchors.iter().copied().filter(|anchor| anchor.is_one_in(sparse)).peekable();
         let (mut kept, mut ops) = (Vec::new(), Vec::new());
         let (mut runs, mut passed) = (matched.runs.iter(), 0_usize);
         for op in &matched.ops {
@@ -133,6 +145,9 @@ impl<'a> Again<'a> {
             return Ok(None);
         };
         let within = at.saturating_sub(origin.literals);
+        if within > origin.len {
+            return Ok(None);
+        }
         let there = origin.target.saturating_add(within);
         let room = to_usize(within).min(end.saturating_sub(done));
         let head = bytes.get(end.saturating_sub(room)..end).unwrap_or_default();
@@ -175,11 +190,16 @@ impl<'a> Again<'a> {
         if !range.is_empty() {
             let len = to_u64(range.len());
             let origin = target.saturating_add(to_u64(range.start));
-            for (hash, end) in waiting.iter().filter(|(_, end)| range.start < *end && *end <= range.end) {
-                let within = to_u64(end.saturating_sub(range.start));
-                self.table.insert((*hash, self.literals.saturating_add(within)));
+            let inside = |(_, end): &&(u64, usize)| range.start < *end && *end <= range.end;
+            let mut inside = waiting.iter().filter(inside).peekable();
+            // What no anchor leads to need not be remembered.
+            if inside.peek().is_some() && self.origins.len() < self.most {
+                self.origins.push(Origin { literals: self.literals, target: origin, len });
+                for (hash, end) in inside {
+                    let within = to_u64(end.saturating_sub(range.start));
+                    self.table.insert((*hash, self.literals.saturating_add(within)));
+                }
             }
-            self.origins.push(Origin { literals: self.literals, target: origin, len });
             self.literals = self.literals.saturating_add(len);
             ops.push(Op::Fresh(len));
             keep(range);
@@ -193,12 +213,34 @@ mod tests {
     use super::*;
     use disk::MemDisk;
 
+    /// However many runs there are, so many are remembered; what comes later is not found, and nothing else instead.
+    #[test]
+    fn memory_is_bounded() {
+        let bytes: Vec<u8> = (0..200_000_u64).map(|at| ondisk::num::low8((at * at) >> 7)).collect();
+        let target = MemDisk::from_bytes(&bytes);
+        let stored = Len::new(to_u64(bytes.len()));
+        let limits = Limits::default();
+        let mut again = Again::new(&target, Len::mib(4), (stored, 6), Len::kib(24), &limits).unwrap();
+        let most = again.most;
+        for run in 0..2 * most {
+            // Each run has an anchor behind its 50th byte; between two of them lies what is not literal.
+            let (at, mut waiting) = (to_u64(run) * 130, vec![(to_u64(run) << 20, 50)]);
+            again.keep(0..120, at, &mut waiting, &mut Vec::new(), &mut |_| ());
+        }
+        assert_eq!((again.origins.len(), again.literals), (most, to_u64(most) * 240));
+        let known = again.before(3 << 20, &bytes[390..510], 0, 50).unwrap();
+        assert_eq!(known, Some((360, 0..120)));
+        again.table.insert((5 << 10, to_u64(most) * 120 + 500));
+        let unknown = again.before(5 << 10, &bytes[..120], 0, 50).unwrap();
+        assert_eq!(unknown, None, "literal bytes whose place in the target is not remembered");
+    }
+
     /// What a reader would refuse is not written.
     #[test]
     fn a_window_reaches_into_so_many_frames() {
         let target = MemDisk::from_bytes(&[]);
         let size = Len::mib(4);
-        let mut again = Again::new(&target, size, 0, Len::mib(1), &Limits::default()).unwrap();
+        let mut again = Again::new(&target, size, (Len::ZERO, 8), Len::mib(1), &Limits::default()).unwrap();
         let (frame, reach) = (size.get(), to_u64(limits::reach(size)));
         let reached = (0..3 * reach).filter(|number| again.reaches(number * frame + 5, 100)).count();
         assert_eq!(reached, limits::reach(size));

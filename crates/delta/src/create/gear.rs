@@ -35,9 +35,21 @@ pub struct Anchor {
     pub hash: u64,
 }
 
+impl Anchor {
+    /// Whether it would be one if they were one in 2^`sparse` places.
+    pub const fn is_one_in(self, sparse: u32) -> bool {
+        self.hash & mask(sparse) == 0
+    }
+}
+
+/// The bits of a hash that are zero at one place in 2^`sparse`.
+const fn mask(sparse: u32) -> u64 {
+    u64::MAX.wrapping_shl(64_u32.saturating_sub(sparse))
+}
+
 /// Finds anchors in `bytes`, one in 2^`sparse` places on average, and tells each: positions count from `start`.
 pub fn anchors(bytes: &[u8], start: u32, sparse: u32, mut tell: impl FnMut(Anchor)) {
-    let mask = u64::MAX.wrapping_shl(64_u32.saturating_sub(sparse));
+    let mask = mask(sparse);
     let mut hash = 0_u64;
     let mut end = start;
     let (warm, rest) = bytes.split_at(bytes.len().min(CONTEXT.saturating_sub(1)));

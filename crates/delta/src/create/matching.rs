@@ -14,7 +14,7 @@ use crate::format::frame::Like;
 use crate::format::op::Op;
 use disk::{Limits, ReadAt};
 use ondisk::num::{low32, to_u64, to_usize};
-use ondisk::{Offset, Span};
+use ondisk::{Len, Offset, Span};
 use std::ops::Range;
 
 /// Bytes of a copy, at least: about what an instruction costs beside compressed literals.
@@ -58,7 +58,25 @@ pub struct Matcher<'a> {
     bases: &'a [&'a dyn ReadAt],
     first: Option<&'a Leaves>,
     sources: Vec<Source<'a>>,
+    buffers: Buffers,
     limits: Limits,
+}
+
+/// A window of the target, and of the first base.
+#[derive(Default)]
+struct Buffers {
+    bytes: Vec<u8>,
+    old: Vec<u8>,
+}
+
+impl Buffers {
+    /// Room in one of them.
+    fn room<'b>(buffer: &'b mut Vec<u8>, len: Len, limits: &Limits) -> disk::Result<&'b mut [u8]> {
+        if buffer.is_empty() {
+            *buffer = limits.buffer("a window", WINDOW)?;
+        }
+        Ok(buffer.get_mut(..len.to_usize()).unwrap_or_default())
+    }
 }
 
 impl<'a> Matcher<'a> {
@@ -71,7 +89,7 @@ impl<'a> Matcher<'a> {
         limits: Limits,
     ) -> Self {
         let sources = bases.iter().map(|base| Source::new(*base)).collect();
-        Self { target, index, bases, first, sources, limits }
+        Self { target, index, bases, first, sources, buffers: Buffers::default(), limits }
     }
 
     /// Compares window `index`.
@@ -83,23 +101,39 @@ impl<'a> Matcher<'a> {
         if let Some(leaf) = known.filter(|_| self.both_zero(span).unwrap_or(false)) {
             return Ok(Matched::nothing(leaf));
         }
-        let mut bytes = self.limits.buffer("a window", span.len())?;
-        digest::fill(self.target, span, &mut bytes)?;
-        let leaf = digest::leaf(index, self.target.len(), &bytes);
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let made = self.look(index, known, (span, there), &mut buffers);
+        self.buffers = buffers;
+        made
+    }
+
+    /// Compares window `index`, which has the value that is `known` if it is unchanged, and of which the first base has
+    /// the part that is `there`.
+    fn look(
+        &mut self,
+        index: u64,
+        known: Option<Leaf>,
+        (span, there): (Span, Span),
+        buffers: &mut Buffers,
+    ) -> disk::Result<Matched> {
+        let bytes = Buffers::room(&mut buffers.bytes, span.len(), &self.limits)?;
+        digest::fill(self.target, span, bytes)?;
+        let leaf = digest::leaf(index, self.target.len(), bytes);
         // What has not changed is told by its value: the base need not be read.
         if known == Some(leaf) {
             return Ok(Matched::nothing(leaf));
         }
-        let mut old = self.limits.buffer("a window", there.len())?;
+        let old = Buffers::room(&mut buffers.old, there.len(), &self.limits)?;
         if let Some(base) = self.bases.first() {
-            digest::fill(*base, there, &mut old)?;
+            digest::fill(*base, there, old)?;
         }
-        let unchanged = bytes.get(..old.len()).is_some_and(|head| head == old.as_slice())
+        let (bytes, old) = (&*bytes, &*old);
+        let unchanged = bytes.get(..old.len()).is_some_and(|head| head == old)
             && bytes.get(old.len()..).unwrap_or_default().iter().all(|byte| *byte == 0);
         match (unchanged, there.is_empty()) {
             (true, true) => Ok(Matched::nothing(leaf)),
             (true, false) => Ok(Matched::part(leaf, span, there)),
-            _ => self.compare((index, leaf), &bytes, &old),
+            _ => self.compare((index, leaf), bytes, old),
         }
     }
 

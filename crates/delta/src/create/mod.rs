@@ -41,7 +41,7 @@ use std::io::Write;
 use std::ops::Range;
 
 /// Windows of a batch, for each thread.
-const BATCH: u64 = 4;
+const BATCH: u64 = 2;
 
 /// Literal bytes of a frame, and of its dictionary at most. The smaller, the less has to be decompressed for any byte;
 /// the larger, the more is seen that was there already.
@@ -171,7 +171,7 @@ impl Work<'_> {
         }
         let flags = if self.options.drop_free { flag::DROP_FREE } else { 0 };
         let writer = Writer::begin(out, flags, target.len(), bases)?;
-        let anchors = index::stored(target, cx)?.get().wrapping_shr(self.sparse);
+        let anchors = (index::stored(target, cx)?, self.sparse.saturating_add(1));
         let memory = Len::new(cx.limits.memory.get() >> 3);
         let again = Again::new(target, self.options.frame(), anchors, memory, &cx.limits)?;
         self.run(Sink {

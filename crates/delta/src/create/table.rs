@@ -23,17 +23,14 @@ pub type Place = (u64, u64);
 /// The table.
 pub struct Table {
     slots: Vec<u64>,
-    /// Their number is a power of two of so many bits.
-    bits: u32,
 }
 
 impl Table {
     /// A table for about so many positions, in at most so much memory.
     pub fn new(positions: u64, memory: Len, limits: &Limits) -> disk::Result<Self> {
-        let most = (memory.get() >> 3).max(LEAST).ilog2();
-        let bits = wanted(positions).max(LEAST).next_power_of_two().ilog2().min(most);
-        let bytes = limits.buffer("the index", Len::new(8_u64.wrapping_shl(bits)))?;
-        Ok(Self { slots: vec![0; bytes.len() >> 3], bits })
+        let count = wanted(positions).clamp(LEAST, room(memory)).next_multiple_of(to_u64(BUCKET));
+        let bytes = limits.buffer("the index", Len::new(count.saturating_mul(8)))?;
+        Ok(Self { slots: vec![0; bytes.len() >> 3] })
     }
 
     /// All slots: positions, and what tells whose they are.
@@ -50,11 +47,11 @@ impl Table {
     pub fn extend(&mut self, lists: &[Vec<Place>]) {
         let shards = rayon::current_num_threads().max(1);
         let shard = self.slots.len().div_ceil(shards).next_multiple_of(BUCKET);
-        let bits = self.bits;
+        let all = self.slots.len();
         self.slots.par_chunks_mut(shard).enumerate().for_each(|(number, slots)| {
             let first = number.saturating_mul(shard);
             for (hash, position) in lists.iter().flatten() {
-                let at = bucket(*hash, bits).wrapping_sub(first);
+                let at = bucket(*hash, all).wrapping_sub(first);
                 let slots = at.checked_add(BUCKET).and_then(|end| slots.get_mut(at..end));
                 put(slots.unwrap_or_default(), *hash, *position);
             }
@@ -63,28 +60,30 @@ impl Table {
 
     /// Adds a position, which is not 0.
     pub fn insert(&mut self, (hash, position): Place) {
-        let at = bucket(hash, self.bits);
+        let at = bucket(hash, self.slots.len());
         let slots = at.checked_add(BUCKET).and_then(|end| self.slots.get_mut(at..end));
         put(slots.unwrap_or_default(), hash, position);
     }
 
     /// The position that was added for a hash.
     pub fn find(&self, hash: u64) -> Option<u64> {
-        let slots = self.slots.get(bucket(hash, self.bits)..)?.get(..BUCKET)?;
+        let slots = self.slots.get(bucket(hash, self.slots.len())..)?.get(..BUCKET)?;
         let found = slots.iter().find(|slot| **slot != 0 && **slot >> POSITION == tag(hash))?;
         Some(found & 1_u64.wrapping_shl(POSITION).wrapping_sub(1))
     }
 }
 
-/// Slots for so many positions: a quarter more.
+/// Slots for so many positions: three eighths more, so that few buckets are full before all are there.
 pub const fn wanted(positions: u64) -> u64 {
-    positions.saturating_mul(5) >> 2
+    positions.saturating_mul(11) >> 3
 }
 
-/// The first slot of the bucket of a hash. The upper bits of the product depend on all bits of the hash.
-fn bucket(hash: u64, bits: u32) -> usize {
-    let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    to_usize(mixed.wrapping_shr(64_u32.saturating_sub(bits))) & !(BUCKET.wrapping_sub(1))
+/// The first slot of the bucket of a hash, of so many slots. The upper bits of the product depend on all bits of the
+/// hash: what they are of all that they can be, the bucket is of all buckets.
+fn bucket(hash: u64, slots: usize) -> usize {
+    let mixed = u128::from(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let bucket = mixed.wrapping_mul(u128::from(to_u64(slots))) >> 64;
+    to_usize(u64::try_from(bucket).unwrap_or_default()) & !(BUCKET.wrapping_sub(1))
 }
 
 const fn tag(hash: u64) -> u64 {
@@ -106,7 +105,7 @@ fn put(slots: &mut [u64], hash: u64, position: u64) {
 
 /// How many positions a table of so much memory has room for.
 pub fn room(memory: Len) -> u64 {
-    1_u64.wrapping_shl((memory.get() >> 3).max(LEAST).ilog2()).max(to_u64(BUCKET))
+    (memory.get() >> 3).max(LEAST)
 }
 
 #[cfg(test)]

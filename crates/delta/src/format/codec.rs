@@ -10,10 +10,15 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, compress_bound, get_er
 
 /// A window of zstd, which reaches over the largest dictionary and frame.
 const WINDOW_LOG: u32 = 25;
-/// Tables that remember all places of a dictionary: those of low levels are made for less.
-const TABLE_LOG: u32 = 22;
-/// From this level on they are large enough.
-const LARGE_TABLES: i32 = 13;
+/// Tables of middle levels, hash and chain: they remember all places of a dictionary. By themselves they are made for less.
+const TABLES: (u32, u32) = (22, 22);
+/// Those of quick levels stay in the cache of the processor: what they forget is half a percent, what they would miss it
+/// for a quarter of the time.
+const QUICK_TABLES: (u32, u32) = (19, 18);
+/// The last quick level.
+const QUICK: i32 = 4;
+/// The last level that is told how large tables are.
+const MIDDLE: i32 = 12;
 /// The smallest dictionary of LZMA2.
 const LZMA_LEAST: u32 = 4096;
 
@@ -107,8 +112,9 @@ fn zstd(bytes: &[u8], dictionary: &[u8], level: i32) -> Result<Vec<u8>> {
     let mut context = CCtx::create();
     let window = to_u64(bytes.len().saturating_add(dictionary.len())).next_power_of_two().ilog2();
     let every = [CParameter::CompressionLevel(level), CParameter::WindowLog(window.clamp(10, WINDOW_LOG))];
-    let low = [CParameter::HashLog(TABLE_LOG), CParameter::ChainLog(TABLE_LOG)];
-    for parameter in every.into_iter().chain(low.into_iter().filter(|_| level < LARGE_TABLES)) {
+    let (hash, chain) = if level <= QUICK { QUICK_TABLES } else { TABLES };
+    let tables = [CParameter::HashLog(hash), CParameter::ChainLog(chain)];
+    for parameter in every.into_iter().chain(tables.into_iter().filter(|_| level <= MIDDLE)) {
         context.set_parameter(parameter).map_err(coded)?;
     }
     if !dictionary.is_empty() {
