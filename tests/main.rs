@@ -35,6 +35,7 @@ mod layouts;
 mod loaders;
 mod memory;
 mod moves;
+mod owners;
 mod passwords;
 mod patched;
 mod patches;

@@ -1,7 +1,7 @@
 //! Patches that are made without the base, of its signature.
 
 use crate::support::{OPTIONS, apply, with_cx};
-use delta::{DiskSignature, Stats, create_upon, signature};
+use delta::{DiskSignature, Literals, Stats, create_upon, signature};
 use disk::MemDisk;
 use testkit::images::noise;
 use testkit::sim::Rng;
@@ -18,7 +18,14 @@ fn upon(signatures: &[Vec<u8>], target: &[u8]) -> delta::Result<(Vec<u8>, Stats)
         let open = |bytes: &Vec<u8>| DiskSignature::open(MemDisk::from_bytes(bytes), cx);
         let signatures = signatures.iter().map(open).collect::<delta::Result<Vec<_>>>()?;
         let mut out = Vec::new();
-        let stats = create_upon(&signatures, &MemDisk::from_bytes(target), OPTIONS, &mut out, cx)?;
+        let stats = create_upon(
+            &signatures,
+            &MemDisk::from_bytes(target),
+            OPTIONS,
+            &mut Literals::nowhere(),
+            &mut out,
+            cx,
+        )?;
         Ok((out, stats))
     })
 }

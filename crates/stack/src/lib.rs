@@ -19,6 +19,7 @@ pub mod grow;
 pub mod guest;
 pub mod ident;
 pub mod layout;
+pub mod owners;
 pub mod place;
 pub mod receive;
 pub mod region;

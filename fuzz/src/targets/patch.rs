@@ -3,7 +3,7 @@
 use super::blames_the_image;
 use crate::patch::{DISKS, made, public};
 use crate::{Case, LIMITS};
-use delta::{Codec, DiskSignature, Options, Patch, Patched, compose, create_upon, prove};
+use delta::{Codec, DiskSignature, Literals, Options, Patch, Patched, compose, create_upon, prove};
 use disk::{Cancel, Cx, MemDisk, ReadAt};
 use ondisk::{Len, Offset, Span};
 use std::sync::LazyLock;
@@ -92,7 +92,7 @@ fn upon(case: &Case<'_>, cx: &Cx<'_>) {
     };
     let options = Options { codec: Codec::Zstd, level: 1, drop_free: false };
     let mut out = Vec::new();
-    if let Err(error) = create_upon(&[signature], &DISKS[1].0, options, &mut out, cx) {
+    if let Err(error) = create_upon(&[signature], &DISKS[1].0, options, &mut Literals::nowhere(), &mut out, cx) {
         return blames_the_image(&error);
     }
     open(&out).and_then(|patch| patch.check(cx)).expect("a patch that we made is whole");

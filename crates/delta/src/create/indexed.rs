@@ -136,7 +136,7 @@ fn digest_of(head: &[u8], table: &Table) -> blake3::Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::create::{Options, create, create_indexed};
+    use crate::create::{Literals, Options, create, create_indexed};
     use crate::format::codec::Codec;
     use disk::{Cancel, Disk, Limits, MemDisk, Quiet};
 
@@ -172,7 +172,8 @@ mod tests {
             };
             let again = kept(&file, made.leaves(), cx).unwrap();
             let mut same = Vec::new();
-            create_indexed(&again, &bases, &target, OPTIONS, &mut same, cx).unwrap();
+            create_indexed(&again, &bases, &target, OPTIONS, &mut Literals::nowhere(), &mut same, cx)
+                .unwrap();
             assert_eq!(same, patch);
             assert!(is_index(&MemDisk::from_bytes(&file)).unwrap());
             // Of another base, made with other memory, altered anywhere, cut.
@@ -200,7 +201,8 @@ mod tests {
                     *slot = (*slot >> 48 << 48) | lie;
                 }
                 let mut larger = Vec::new();
-                create_indexed(&indexed, &bases, &target, OPTIONS, &mut larger, cx).unwrap();
+                create_indexed(&indexed, &bases, &target, OPTIONS, &mut Literals::nowhere(), &mut larger, cx)
+                    .unwrap();
                 assert!(larger.len() > patch.len());
                 let given = vec![(&base, crate::digest::survey(&base, "base", cx).unwrap())];
                 let patch = crate::Patch::open(MemDisk::from_bytes(&larger), &cx.limits).unwrap();

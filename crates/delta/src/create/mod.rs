@@ -17,6 +17,7 @@ mod remote;
 mod same;
 mod source;
 mod table;
+mod told;
 
 use crate::digest::{Leaves, Tree, window, windows};
 use crate::error::{Error, Result};
@@ -33,12 +34,13 @@ pub use indexed::{Indexed, is_index};
 use matching::Run;
 pub use matching::{Matched, Matcher};
 use ondisk::num::{to_u64, to_usize};
-use ondisk::{Len, Span, SpanSet};
+use ondisk::{Len, Offset, Span, SpanSet};
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use remote::Remote;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
+pub use told::{Literal, Literals};
 
 /// Windows of a batch, for each thread.
 const BATCH: u64 = 2;
@@ -104,10 +106,11 @@ pub fn create(
     out: &mut (dyn Write + Send),
     cx: &Cx<'_>,
 ) -> Result<Stats> {
-    create_indexed(&Indexed::of(bases, cx)?, bases, target, options, out, cx)
+    let indexed = Indexed::of(bases, cx)?;
+    create_indexed(&indexed, bases, target, options, &mut Literals::nowhere(), out, cx)
 }
 
-/// As [`create`], with the index of these bases.
+/// As [`create`], with the index of these bases; tells where the literal bytes stand.
 ///
 /// # Errors
 /// As [`create`].
@@ -116,6 +119,7 @@ pub fn create_indexed(
     bases: &[&dyn ReadAt],
     target: &dyn ReadAt,
     options: Options,
+    told: &mut Literals,
     out: &mut (dyn Write + Send),
     cx: &Cx<'_>,
 ) -> Result<Stats> {
@@ -124,10 +128,10 @@ pub fn create_indexed(
     let matcher = || Matcher::new(target, index, bases, leaves.first(), cx.limits);
     let window = |matcher: &mut Matcher<'_>, index: u64| matcher.window(index);
     let matched = |range: Range<u64>| range.into_par_iter().map_init(matcher, window).collect();
-    Work { bases, target, options, sparse, matched: &matched, cx }.begin(&facts, out)
+    Work { bases, target, options, sparse, matched: &matched, cx }.begin(&facts, told, out)
 }
 
-/// Writes the patch that makes `target` of the disks that these are the signatures of.
+/// Writes the patch that makes `target` of the disks that these are the signatures of; tells where the literal bytes stand.
 ///
 /// # Errors
 /// As [`create`].
@@ -135,6 +139,7 @@ pub fn create_upon<D: ReadAt + Send>(
     signatures: &[Signature<D>],
     target: &dyn ReadAt,
     options: Options,
+    told: &mut Literals,
     out: &mut (dyn Write + Send),
     cx: &Cx<'_>,
 ) -> Result<Stats> {
@@ -145,7 +150,7 @@ pub fn create_upon<D: ReadAt + Send>(
     let matcher = || remote::Matcher::new(target, &remote, sparse, cx.limits);
     let window = |matcher: &mut remote::Matcher<'_, D>, index: u64| matcher.window(index);
     let matched = |range: Range<u64>| range.into_par_iter().map_init(matcher, window).collect();
-    Work { bases: &[], target, options, sparse, matched: &matched, cx }.begin(&facts, out)
+    Work { bases: &[], target, options, sparse, matched: &matched, cx }.begin(&facts, told, out)
 }
 
 /// Compares windows, on all threads.
@@ -163,7 +168,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn begin(&self, bases: &[BaseFacts], out: &mut (dyn Write + Send)) -> Result<Stats> {
+    fn begin(&self, bases: &[BaseFacts], told: &mut Literals, out: &mut (dyn Write + Send)) -> Result<Stats> {
         let (target, cx) = (self.target, self.cx);
         refuse_huge("the target", target.len())?;
         if to_u64(bases.len()) > BASES {
@@ -181,6 +186,7 @@ impl Work<'_> {
             frames: vec![Frame::default()],
             size: self.options.frame(),
             stats: Stats::default(),
+            told,
         })
     }
 
@@ -214,6 +220,8 @@ impl Work<'_> {
 struct Frame {
     literals: Vec<u8>,
     likes: BTreeMap<usize, SpanSet>,
+    /// Where they stand on the target, if somebody wants to know.
+    places: Vec<Span>,
 }
 
 impl Frame {
@@ -249,6 +257,7 @@ struct Sink<'a> {
     /// Literal bytes of each.
     size: Len,
     stats: Stats,
+    told: &'a mut Literals,
 }
 
 impl Sink<'_> {
@@ -256,7 +265,8 @@ impl Sink<'_> {
     fn take(&mut self, first: u64, batch: Vec<Matched>, work: &Work<'_>) -> Result<()> {
         for (index, mut matched) in (first..).zip(batch) {
             self.tree.push(matched.leaf);
-            let len = window(index, work.target.len()).len().get();
+            let span = window(index, work.target.len());
+            let len = span.len().get();
             if matched.unchanged {
                 self.stats.unchanged = self.stats.unchanged.saturating_add(len);
                 continue;
@@ -276,16 +286,19 @@ impl Sink<'_> {
                 while run.as_ref().is_some_and(|(literals, _)| literals.end <= range.start) {
                     run = runs.next();
                 }
-                self.append(
-                    matched.literals.get(range).unwrap_or_default(),
-                    run.as_ref().map(|(_, run)| *run),
-                );
+                let within = run.as_ref().map_or(0, |(literals, run)| {
+                    run.range.start.saturating_add(range.start.saturating_sub(literals.start))
+                });
+                let at = Offset::new(span.start().get().saturating_add(to_u64(within)));
+                let bytes = matched.literals.get(range).unwrap_or_default();
+                self.append(bytes, at, run.as_ref().map(|(_, run)| *run));
             }
         }
         self.pack(work, false)
     }
 
-    fn append(&mut self, mut bytes: &[u8], run: Option<&Run>) {
+    /// Adds literals, which stand at `at` on the target.
+    fn append(&mut self, mut bytes: &[u8], mut at: Offset, run: Option<&Run>) {
         while !bytes.is_empty() {
             let size = self.size;
             let Some(frame) = self.frames.last_mut().filter(|frame| frame.room(size) > 0) else {
@@ -294,6 +307,10 @@ impl Sink<'_> {
             };
             let (now, later) = bytes.split_at(frame.room(size).min(bytes.len()));
             frame.literals.extend(now);
+            if self.told.wanted() {
+                told::place(&mut frame.places, at, now.len());
+            }
+            at = Offset::new(at.get().saturating_add(to_u64(now.len())));
             if let Some(like) = run.and_then(|run| run.like) {
                 frame.likes.entry(like.base).or_default().insert(like.span);
             }
@@ -321,6 +338,7 @@ impl Sink<'_> {
             for (frame, record) in frames.iter().zip(records) {
                 let record = record?;
                 self.stats.packed = self.stats.packed.saturating_add(to_u64(record.len()));
+                self.told.frame(&frame.places, record.len());
                 self.writer.frame(&record, frame.literals.len())?;
             }
         }

@@ -101,7 +101,7 @@ pub struct DeltaCreate {
         value_hint = ValueHint::FilePath
     )]
     pub index: Option<PathBuf>,
-    /// Tell where the bytes of the target come from
+    /// Tell where the bytes of the target come from, and whose those are that the patch carries: by kind, and by file
     #[arg(long)]
     pub stats: bool,
     /// The signature of an image that whoever applies the patch has; several times for several images

@@ -4,20 +4,20 @@ use super::index::Kept;
 use super::keys::{comment, secret};
 use super::signature;
 use super::sink::written;
+use super::stats::{self, Told, tell};
 use super::{is_stdio, open, refuse_changed, refuse_over};
 use crate::args::{DeltaCodec, DeltaCreate, PatchFormat};
 use crate::cmd::sparsify::free_of;
 use crate::cx::Session;
-use crate::exit::{Exit, Failure, Of, show};
+use crate::exit::{Exit, Failure, Of};
 use crate::open::with_disks;
 use crate::output::Output;
-use crate::render::Table;
 use crate::sandbox::{Needs, folder_of};
-use delta::{Codec, DiskSignature, Indexed, Options, SecretKey, Signing, Stats, create_indexed, create_upon};
+use delta::{
+    Codec, DiskSignature, Indexed, Literals, Options, SecretKey, Signing, Stats, create_indexed, create_upon,
+};
 use disk::{FileDev, ReadAt};
 use ondisk::Len;
-use ondisk::size::Human;
-use serde_json::json;
 use stack::sparsify::Hollow;
 use std::io::Write;
 use std::path::Path;
@@ -45,7 +45,9 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
         session.confine(&needs.writing(folder_of(&args.output)), out);
     }
     let signatures = signature::read(signatures, session)?;
-    let (stats, freed, kept) = written(&args.output, session, |to| {
+    let tells = session.globals.dry_run || !is_stdio(&args.output);
+    let whose = args.stats && tells && args.format == PatchFormat::Native;
+    let told = written(&args.output, session, |to| {
         let made = target.with_disk(session, out, |disk| {
             let free = args.drop_free.then(|| free_of(disk, session)).transpose().of(&args.target)?;
             for note in free.iter().flat_map(|free| &free.notes) {
@@ -56,6 +58,7 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
             let freed = free
                 .as_ref()
                 .map(|free| free.told.iter().fold(0, |sum, (_, len)| len.get().saturating_add(sum)));
+            let mut literals = if whose { Literals::within(&session.limits) } else { Literals::nowhere() };
             let make = |bases: &[&dyn ReadAt]| {
                 let (indexed, kept) = match &index {
                     Some(index) => index.index(bases, session, out)?,
@@ -64,16 +67,18 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
                     }
                 };
                 let from = From { bases, indexed: &indexed, signatures: &signatures };
-                Ok((write(&from, disk, (args, key.as_ref()), to, session)?, kept))
+                Ok((write(&from, disk, (args, key.as_ref()), (&mut literals, to), session)?, kept))
             };
             let (stats, kept) = with_disks(&bases, Vec::new(), session, out, Box::new(make))?;
-            Ok((stats, freed.map(Len::new), index.as_ref().map(|_| kept)))
+            let owners = whose.then(|| stats::owners(disk, &literals, &args.target, session)).transpose()?;
+            let kept = index.as_ref().map(|_| kept);
+            Ok(Told { stats, freed: freed.map(Len::new), kept, owners })
         })?;
         target.refuse_changed()?;
         refuse_changed(&bases)?;
         Ok(made)
     })?;
-    tell(args, &stats, (freed, kept), session, out)
+    tell(args, &told, session, out)
 }
 
 /// Refuses what a VCDIFF has no place for.
@@ -105,7 +110,7 @@ fn write(
     from: &From<'_>,
     target: &dyn ReadAt,
     (args, key): (&DeltaCreate, Option<&SecretKey>),
-    to: &mut (dyn Write + Send),
+    (literals, to): (&mut Literals, &mut (dyn Write + Send)),
     session: &Session,
 ) -> Result<Stats, Failure> {
     let codec = match args.codec {
@@ -120,61 +125,14 @@ fn write(
             let base = from.bases.first().copied();
             delta::vcdiff::create_indexed(from.indexed, base, target, args.level, out, &cx)
         }
-        (PatchFormat::Native, []) => create_indexed(from.indexed, from.bases, target, options, out, &cx),
-        (PatchFormat::Native, signatures) => create_upon(signatures, target, options, out, &cx),
+        (PatchFormat::Native, []) => {
+            create_indexed(from.indexed, from.bases, target, options, literals, out, &cx)
+        }
+        (PatchFormat::Native, signatures) => create_upon(signatures, target, options, literals, out, &cx),
     })?;
     let mut stats = made.of(&args.target)?;
     if let Some(key) = key {
         stats.patch = signing.finish(key, &comment(session)).of(&args.output)?.get();
     }
     Ok(stats)
-}
-
-fn tell(
-    args: &DeltaCreate,
-    stats: &Stats,
-    (freed, kept): (Option<Len>, Option<bool>),
-    session: &Session,
-    out: &mut Output,
-) -> Result<Exit, Failure> {
-    let written = !session.globals.dry_run;
-    if is_stdio(&args.output) && written {
-        return Ok(Exit::Done);
-    }
-    let would = if written { "" } else { "would be " };
-    let len = Len::new(stats.patch);
-    out.report(format!("{}: {would}a patch of {} ({len} bytes)", show(&args.output), Human(len)));
-    if let Some(freed) = freed {
-        out.report(format!("{} that no filesystem uses read as zero in the result", Human(freed)));
-    }
-    if args.stats {
-        let mut table = Table::new().left("").right("target").right("patch");
-        let mut row = |name: &str, target: u64, patch: Option<u64>| {
-            let patch = patch.map(|patch| Human(Len::new(patch)).to_string());
-            table.row([name.to_owned(), Human(Len::new(target)).to_string(), patch.unwrap_or_default()]);
-        };
-        row("as in the first base", stats.unchanged, None);
-        row("copied from a base", stats.copied, None);
-        row("zeros", stats.zeros, None);
-        row("repeated", stats.again, None);
-        row("literal", stats.literals, Some(stats.packed));
-        row("instructions", 0, Some(stats.patch.saturating_sub(stats.packed)));
-        out.table(&table);
-    }
-    out.document(&json!({
-        "changed": written,
-        "dry-run": !written,
-        "size": stats.patch,
-        "freed": freed.map(Len::get),
-        "index": kept.map(|kept| if kept { "kept" } else { "made" }),
-        "stats": {
-            "unchanged": stats.unchanged,
-            "copied": stats.copied,
-            "zeros": stats.zeros,
-            "repeated": stats.again,
-            "literal": stats.literals,
-            "packed": stats.packed,
-        },
-    }))?;
-    Ok(Exit::Done)
 }

@@ -13,6 +13,7 @@ mod info;
 mod keys;
 mod signature;
 mod sink;
+mod stats;
 mod verify;
 
 use crate::args::Delta;
