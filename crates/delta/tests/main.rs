@@ -7,6 +7,7 @@
 )]
 
 mod composed;
+mod fixtures;
 mod support;
 mod there_and_back;
 mod upon;

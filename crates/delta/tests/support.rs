@@ -1,6 +1,6 @@
 //! Disks, patches of them, and what these make.
 
-use delta::{Codec, Options, Patch, Patched, Stats, create, survey};
+use delta::{Codec, DiskSignature, Literals, Options, Patch, Patched, Stats, create, create_upon, survey};
 use disk::{Cancel, Cx, Limits, MemDisk, Quiet, ReadAt};
 use ondisk::{Len, Offset};
 
@@ -35,6 +35,24 @@ pub fn apply(bases: &[&[u8]], patch: &[u8]) -> delta::Result<Vec<u8>> {
         let given =
             bases.iter().map(|base| Ok((base, survey(base, "base", cx)?))).collect::<delta::Result<_>>()?;
         whole(&Patched::new(open(patch)?, given, cx)?)
+    })
+}
+
+/// A patch upon the disks of these signatures.
+pub fn upon(signatures: &[Vec<u8>], target: &[u8]) -> delta::Result<(Vec<u8>, Stats)> {
+    with_cx(|cx| {
+        let open = |bytes: &Vec<u8>| DiskSignature::open(MemDisk::from_bytes(bytes), cx);
+        let signatures = signatures.iter().map(open).collect::<delta::Result<Vec<_>>>()?;
+        let mut out = Vec::new();
+        let stats = create_upon(
+            &signatures,
+            &MemDisk::from_bytes(target),
+            OPTIONS,
+            &mut Literals::nowhere(),
+            &mut out,
+            cx,
+        )?;
+        Ok((out, stats))
     })
 }
 

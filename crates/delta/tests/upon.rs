@@ -1,7 +1,7 @@
 //! Patches that are made without the base, of its signature.
 
-use crate::support::{OPTIONS, apply, with_cx};
-use delta::{DiskSignature, Literals, Stats, create_upon, signature};
+use crate::support::{apply, upon, with_cx};
+use delta::{Stats, signature};
 use disk::MemDisk;
 use testkit::images::noise;
 use testkit::sim::Rng;
@@ -11,23 +11,6 @@ fn signed(base: &[u8]) -> Vec<u8> {
     let len = with_cx(|cx| signature(&MemDisk::from_bytes(base), &mut out, cx)).unwrap();
     assert_eq!(len.get(), out.len() as u64);
     out
-}
-
-fn upon(signatures: &[Vec<u8>], target: &[u8]) -> delta::Result<(Vec<u8>, Stats)> {
-    with_cx(|cx| {
-        let open = |bytes: &Vec<u8>| DiskSignature::open(MemDisk::from_bytes(bytes), cx);
-        let signatures = signatures.iter().map(open).collect::<delta::Result<Vec<_>>>()?;
-        let mut out = Vec::new();
-        let stats = create_upon(
-            &signatures,
-            &MemDisk::from_bytes(target),
-            OPTIONS,
-            &mut Literals::nowhere(),
-            &mut out,
-            cx,
-        )?;
-        Ok((out, stats))
-    })
 }
 
 fn round(what: &str, bases: &[&[u8]], target: &[u8]) -> Stats {
