@@ -80,9 +80,13 @@ impl Index {
         self.sparse
     }
 
-    /// Where the bytes before an anchor may be: a base, and the position behind them.
-    pub fn find(&self, hash: u64) -> Option<(usize, u64)> {
-        let position = self.table.find(hash)?;
+    /// Where the bytes before anchors may be, for [`Index::place`]; 0 where nowhere.
+    pub fn find_all<const N: usize>(&self, hashes: [u64; N]) -> [u64; N] {
+        self.table.find_all(hashes)
+    }
+
+    /// A base, and where in it; nothing of 0.
+    pub fn place(&self, position: u64) -> Option<(usize, u64)> {
         // An anchor at the very end of a base does not belong to the next one.
         let number = self.starts.partition_point(|start| *start < position).checked_sub(1)?;
         Some((number, position.saturating_sub(*self.starts.get(number)?)))

@@ -17,6 +17,8 @@ use ondisk::num::{low32, to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
 use std::ops::Range;
 
+/// Anchors that are looked up together.
+const BATCH: usize = 16;
 /// Bytes of a copy, at least: about what an instruction costs beside compressed literals.
 const LEAST: usize = 32;
 /// Bytes of a run of zeros, at least: shorter ones cost nothing where they are.
@@ -179,27 +181,44 @@ impl<'a> Matcher<'a> {
         let tell = |anchor| anchors.push(anchor);
         gear::anchors(inner, low32(to_u64(gap.start)), self.index.sparse(), tell);
         let mut done = gap.start;
-        for anchor in anchors.get(first..).unwrap_or_default() {
-            let end = to_usize(u64::from(anchor.end));
-            if end <= done {
-                continue;
-            }
-            let Some((base, at)) = self.index.find(anchor.hash) else { continue };
-            let Some(source) = self.sources.get_mut(base) else { continue };
-            let back = source.backward(at, bytes.get(done..end).unwrap_or_default())?;
-            // Most often it is another one with the same tag.
-            if back < CONTEXT.min(end.saturating_sub(done)) {
-                continue;
-            }
-            let ahead = source.forward(at, bytes.get(end..gap.end).unwrap_or_default())?;
-            if back.saturating_add(ahead) >= LEAST {
-                let at = at.saturating_sub(to_u64(back));
-                let behind = end.saturating_add(ahead);
-                parts.push((end.saturating_sub(back)..behind, Part::Copy { base, at }));
-                done = behind;
+        let end = |anchor: &Anchor| to_usize(u64::from(anchor.end));
+        for batch in anchors.get(first..).unwrap_or_default().chunks(BATCH) {
+            if batch.last().is_some_and(|last| end(last) > done) {
+                let mut hashes = [0; BATCH];
+                hashes.iter_mut().zip(batch).for_each(|(hash, anchor)| *hash = anchor.hash);
+                let found = self.index.find_all(hashes);
+                for (anchor, position) in batch.iter().zip(found) {
+                    done = self.extend(bytes, done..gap.end, end(anchor), position, parts)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Compares what lies around `end`, within `room`, with a place that may be the same. Yields where the rest begins.
+    fn extend(
+        &mut self,
+        bytes: &[u8],
+        room: Range<usize>,
+        end: usize,
+        position: u64,
+        parts: &mut Vec<(Range<usize>, Part)>,
+    ) -> disk::Result<usize> {
+        let done = room.start;
+        let Some((base, at)) = self.index.place(position).filter(|_| end > done) else { return Ok(done) };
+        let Some(source) = self.sources.get_mut(base) else { return Ok(done) };
+        let back = source.backward(at, bytes.get(done..end).unwrap_or_default())?;
+        // Most often it is another one with the same tag.
+        if back < CONTEXT.min(end.saturating_sub(done)) {
+            return Ok(done);
+        }
+        let ahead = source.forward(at, bytes.get(end..room.end).unwrap_or_default())?;
+        if back.saturating_add(ahead) < LEAST {
+            return Ok(done);
+        }
+        let (at, behind) = (at.saturating_sub(to_u64(back)), end.saturating_add(ahead));
+        parts.push((end.saturating_sub(back)..behind, Part::Copy { base, at }));
+        Ok(behind)
     }
 
     /// Instructions for `parts`, in order, and for what lies between them.

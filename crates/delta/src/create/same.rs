@@ -9,7 +9,12 @@ const WORD: usize = 8;
 pub fn runs(a: &[u8], b: &[u8], least: usize) -> Vec<Range<usize>> {
     let (words, _) = a.as_chunks::<WORD>();
     let (others, _) = b.as_chunks::<WORD>();
-    let equal = words.iter().zip(others).map(|(a, b)| a == b);
+    let words = words.get(..words.len().min(others.len())).unwrap_or_default();
+    let same = |(a, b): (&[u8; WORD], &[u8; WORD])| a == b;
+    let next = |from: usize, found: bool| {
+        let rest = words.get(from..)?.iter().zip(others.get(from..)?);
+        rest.map(same).position(|same| same == found)
+    };
     let both = a.len().min(b.len());
     let widen = |run: Range<usize>| {
         let before = a.get(..run.start).unwrap_or_default().iter().rev();
@@ -19,35 +24,33 @@ pub fn runs(a: &[u8], b: &[u8], least: usize) -> Vec<Range<usize>> {
         let behind = behind.zip(b.get(run.end..both).unwrap_or_default());
         start..run.end.saturating_add(behind.take(WORD).take_while(|(a, b)| a == b).count())
     };
-    of_words(equal, least).map(widen).collect()
+    of_words(words.len(), next, least).map(widen).collect()
 }
 
 /// Where `bytes` are zero for at least `least` bytes, in order: whole words.
 pub fn zeros(bytes: &[u8], least: usize) -> Vec<Range<usize>> {
     let (words, _) = bytes.as_chunks::<WORD>();
-    of_words(words.iter().map(|word| *word == [0; WORD]), least).collect()
+    let next =
+        |from: usize, found: bool| words.get(from..)?.iter().position(|word| (*word == [0; WORD]) == found);
+    of_words(words.len(), next, least).collect()
 }
 
-/// Runs of true, of at least `least` bytes, as ranges of bytes.
-fn of_words(words: impl Iterator<Item = bool>, least: usize) -> impl Iterator<Item = Range<usize>> {
-    let mut start = None;
-    let closed = words.map(Some).chain([None]).enumerate().filter_map(move |(at, word)| {
-        let at = at.saturating_mul(WORD);
-        match (start, word) {
-            (None, Some(true)) => {
-                start = Some(at);
-                None
-            }
-            (Some(from), Some(false) | None) => {
-                start = None;
-                Some(from..at)
-            }
-            _ => None,
-        }
+/// Runs of words of which something is true, of at least `least` bytes, as ranges of bytes. `next` tells how many words
+/// from one on it is not as it is told.
+fn of_words(
+    words: usize,
+    next: impl Fn(usize, bool) -> Option<usize>,
+    least: usize,
+) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0_usize;
+    let runs = std::iter::from_fn(move || {
+        let start = at.saturating_add(next(at, true)?);
+        at = next(start, false).map_or(words, |len| start.saturating_add(len));
+        Some(start.saturating_mul(WORD)..at.saturating_mul(WORD))
     });
     // What is widened by a word on either side is long enough.
     let least = least.saturating_sub(WORD.saturating_mul(2)).max(WORD);
-    closed.filter(move |run| run.len() >= least)
+    runs.filter(move |run| run.len() >= least)
 }
 
 /// What `runs` leave of the bytes up to `len`.

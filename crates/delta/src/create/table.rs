@@ -67,9 +67,22 @@ impl Table {
 
     /// The position that was added for a hash.
     pub fn find(&self, hash: u64) -> Option<u64> {
-        let slots = self.slots.get(bucket(hash, self.slots.len())..)?.get(..BUCKET)?;
-        let found = slots.iter().find(|slot| **slot != 0 && **slot >> POSITION == tag(hash))?;
-        Some(found & 1_u64.wrapping_shl(POSITION).wrapping_sub(1))
+        self.find_all([hash]).first().copied().filter(|found| *found != 0)
+    }
+
+    /// The positions that were added for several hashes; 0 where none was. Without branches: while one bucket is waited
+    /// for, the next ones are asked for.
+    pub fn find_all<const N: usize>(&self, hashes: [u64; N]) -> [u64; N] {
+        hashes.map(|hash| {
+            let tag = tag(hash);
+            let slots = self.slots.get(bucket(hash, self.slots.len())..);
+            let slots = slots.and_then(<[u64]>::first_chunk::<BUCKET>).unwrap_or(&[0; BUCKET]);
+            let found = slots.iter().rev().fold(0, |found, slot| {
+                let this = u64::from(*slot >> POSITION == tag).wrapping_neg();
+                found & !this | *slot & this
+            });
+            found & 1_u64.wrapping_shl(POSITION).wrapping_sub(1)
+        })
     }
 }
 

@@ -139,13 +139,17 @@ pub fn pack<B: ReadAt>(
     limits: &Limits,
 ) -> Result<Vec<u8>> {
     let parts: Vec<Part> = spans.iter().copied().map(Part::Base).collect();
-    let dictionary = dictionary(&parts, bases, &|_, _| Ok(()), limits)?;
+    // What is compressed lies behind its dictionary: zstd takes both for one piece then, which is quicker.
+    let mut both = dictionary(&parts, bases, &|_, _| Ok(()), limits)?;
+    both.reserve_exact(literals.len());
+    let known = both.len();
     let kinds = kinds::of(literals);
-    let (stored, rest) = kinds::split(literals, &kinds);
-    let packed = codec.compress(&rest, &dictionary, level)?;
+    let stored = kinds::split(literals, &kinds, &mut both);
+    let (dictionary, rest) = both.split_at(known);
+    let packed = codec.compress(rest, dictionary, level)?;
     // What does not come back as it was is not relied on: a base may be gone by the time it is needed.
     let fits = packed.len() < rest.len();
-    if !fits || codec.decompress(&packed, &dictionary, rest.len(), 0).is_none_or(|bytes| bytes != rest) {
+    if !fits || codec.decompress(&packed, dictionary, rest.len(), 0).is_none_or(|bytes| bytes != rest) {
         return Ok([head(codec::STORED, &[]).as_slice(), literals].concat());
     }
     let mut record = head(codec.number(), &parts);

@@ -56,22 +56,30 @@ fn kind_of(piece: &[u8]) -> Kind {
 /// Whether all bytes are about as frequent, so that their sequence is all that could be made smaller: by what has been
 /// compressed already it is not.
 fn is_dense(piece: &[u8]) -> bool {
-    let mut counts = [0_u64; 256];
-    for byte in piece {
-        if let Some(count) = counts.get_mut(usize::from(*byte)) {
-            *count = count.saturating_add(1);
+    // By turns in four tables: a byte that comes twice in a row does not wait for itself.
+    let mut counts = [[0_u32; 256]; 4];
+    for bytes in piece.chunks(counts.len()) {
+        for (counts, byte) in counts.iter_mut().zip(bytes) {
+            if let Some(count) = counts.get_mut(usize::from(*byte)) {
+                *count = count.wrapping_add(1);
+            }
         }
     }
+    let [mut sums, others @ ..] = counts;
+    for counts in others {
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.wrapping_add(count));
+    }
     // The sum of squares is n²/256 if they are equally frequent, and n more by chance.
-    let squares = counts.iter().fold(0_u64, |sum, count| sum.saturating_add(count.saturating_mul(*count)));
+    let square = |count: &u32| u64::from(*count).saturating_mul(u64::from(*count));
+    let squares = sums.iter().fold(0_u64, |sum, count| sum.saturating_add(square(count)));
     let len = to_u64(piece.len());
     let even = len.saturating_mul(len) >> 8;
     squares < even.saturating_add(even >> 5).saturating_add(len)
 }
 
-/// Sorts literal bytes: what is stored, and what is to be compressed.
-pub fn split(bytes: &[u8], parts: &[Part]) -> (Vec<u8>, Vec<u8>) {
-    let (mut stored, mut rest) = (Vec::new(), Vec::with_capacity(bytes.len()));
+/// Sorts literal bytes: those to be compressed go to the end of `rest`; yields what is stored.
+pub fn split(bytes: &[u8], parts: &[Part], rest: &mut Vec<u8>) -> Vec<u8> {
+    let mut stored = Vec::new();
     let mut left = bytes;
     for (len, kind) in parts {
         let (part, behind) = left.split_at(left.len().min(*len));
@@ -86,7 +94,7 @@ pub fn split(bytes: &[u8], parts: &[Part]) -> (Vec<u8>, Vec<u8>) {
             }
         }
     }
-    (stored, rest)
+    stored
 }
 
 /// Puts literal bytes together again: those that were compressed are in `bytes`, and move to their places from the last
@@ -169,7 +177,8 @@ mod tests {
         let parts = of(&bytes);
         let expected = [(2 * PIECE, Kind::Plain), (3 * PIECE, Kind::Stored), (PIECE + 100, Kind::Code)];
         assert_eq!(parts, expected);
-        let (stored_bytes, rest) = split(&bytes, &parts);
+        let mut rest = Vec::new();
+        let stored_bytes = split(&bytes, &parts, &mut rest);
         assert_eq!((stored_bytes.len(), stored(&parts)), (3 * PIECE, 3 * PIECE));
         assert_eq!(join(&parts, &stored_bytes, rest), bytes);
         let mut list = Vec::new();
