@@ -36,6 +36,7 @@ mod loaders;
 mod memory;
 mod moves;
 mod owners;
+mod pairs;
 mod passwords;
 mod patched;
 mod patches;

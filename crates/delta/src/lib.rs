@@ -27,7 +27,9 @@ mod signature;
 pub mod vcdiff;
 
 pub use compose::compose;
-pub use create::{Indexed, Literal, Literals, Options, Stats, create, create_indexed, create_upon, is_index};
+pub use create::{
+    Indexed, Literal, Literals, Options, Pairs, Piece, Stats, create, create_indexed, create_upon, is_index,
+};
 pub use digest::{Digest, Leaves, WINDOW, survey};
 pub use error::{Error, Result};
 pub use format::codec::Codec;

@@ -20,6 +20,7 @@ pub mod guest;
 pub mod ident;
 pub mod layout;
 pub mod owners;
+pub mod pairs;
 pub mod place;
 pub mod receive;
 pub mod region;

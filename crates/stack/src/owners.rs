@@ -13,10 +13,11 @@ mod names;
 
 use crate::content::Content;
 use crate::layout::{Layout, Volume};
-use crate::{Error, Region, Result, view};
+use crate::region::Located;
+use crate::{Error, Result, view};
 use delta::Literal;
-use disk::{Cx, Linear, ReadAt};
-use ondisk::{Len, Span, SpanSet};
+use disk::{Cx, ReadAt};
+use ondisk::{Span, SpanSet};
 use std::collections::BTreeMap;
 
 /// What bytes are for.
@@ -133,7 +134,7 @@ pub fn find(
         match volume.content {
             Content::Ext => read |= ledger.filesystem(disk, volume, files, cx)?,
             Content::Swap { .. } => {
-                let place = Place::of(disk, &volume.region)?;
+                let place = Located::of(disk, &volume.region)?;
                 ledger.claim(&place, Span::whole(volume.region.len()), Use::Swap)?;
             }
             Content::Foreign(_) => ledger.note(volume, "is not read"),
@@ -151,29 +152,6 @@ pub fn find(
     Ok(owners)
 }
 
-/// Where the bytes of a volume lie on the disk.
-struct Place<'d> {
-    region: &'d Region,
-    linear: Option<Linear<&'d dyn ReadAt>>,
-}
-
-impl<'d> Place<'d> {
-    fn of(disk: &'d dyn ReadAt, region: &'d Region) -> Result<Self> {
-        let linear = match region {
-            Region::Span(_) => None,
-            Region::Logical { parts, .. } => Some(Linear::new(disk, parts.iter().cloned())?),
-        };
-        Ok(Self { region, linear })
-    }
-
-    fn spans(&self, span: Span) -> disk::Result<Vec<Span>> {
-        match &self.linear {
-            Some(linear) => linear.ranges(span),
-            None => Ok(span.shifted(Len::new(self.region.start().get())).into_iter().collect()),
-        }
-    }
-}
-
 /// Parts that nobody has claimed yet, and whose the others are.
 struct Ledger<'a> {
     parts: &'a [Literal],
@@ -183,7 +161,7 @@ struct Ledger<'a> {
 
 impl Ledger<'_> {
     /// Gives what is left of a volume's bytes to that use; how much it was.
-    fn claim(&mut self, place: &Place<'_>, span: Span, what: Use) -> disk::Result<Amount> {
+    fn claim(&mut self, place: &Located<'_>, span: Span, what: Use) -> disk::Result<Amount> {
         let mut amount = Amount::default();
         for span in place.spans(span)? {
             let taken: Vec<Span> = self.left.intersect(span).collect();
@@ -227,7 +205,7 @@ impl Ledger<'_> {
 
     /// Gives a filesystem what it has; whether it could be read.
     fn filesystem(&mut self, disk: &dyn ReadAt, volume: &Volume, most: usize, cx: &Cx<'_>) -> Result<bool> {
-        let place = Place::of(disk, &volume.region)?;
+        let place = Located::of(disk, &volume.region)?;
         let seen = view::with_filesystem(disk, volume, cx, |fs| {
             ext::Claims { fs, place: &place, ledger: self, cx }.all(most)
         });

@@ -66,3 +66,36 @@ impl Region {
         }
     }
 }
+
+/// Where the bytes of a volume lie on a disk.
+pub(crate) struct Located<'d> {
+    region: &'d Region,
+    linear: Option<Linear<&'d dyn ReadAt>>,
+}
+
+impl<'d> Located<'d> {
+    /// # Errors
+    /// Where the volume does not lie on `disk`.
+    pub(crate) fn of(disk: &'d dyn ReadAt, region: &'d Region) -> Result<Self> {
+        let linear = match region {
+            Region::Span(_) => None,
+            Region::Logical { parts, .. } => Some(Linear::new(disk, parts.iter().cloned())?),
+        };
+        Ok(Self { region, linear })
+    }
+
+    /// The places of `span`, in its order; what lies behind the end of a partition has none.
+    ///
+    /// # Errors
+    /// Where it lies behind the end of a logical volume.
+    pub(crate) fn spans(&self, span: Span) -> Result<Vec<Span>> {
+        match (&self.linear, self.region) {
+            (Some(linear), _) => linear.ranges(span),
+            (None, Region::Span(whole)) => {
+                let there = span.shifted(Len::new(whole.start().get()));
+                Ok(there.and_then(|span| span.intersect(*whole)).into_iter().collect())
+            }
+            (None, Region::Logical { .. }) => Ok(Vec::new()),
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! changed is told by the values of the bases' windows, which come from elsewhere. A wrong one makes a larger patch.
 
 use super::index::Index;
+use super::pairs::Pairs;
 use super::table::Table;
 use crate::digest::Leaves;
 use crate::error::Result;
@@ -22,6 +23,7 @@ const DIGEST: usize = 32;
 pub struct Indexed {
     pub(crate) index: Index,
     pub(crate) leaves: Vec<Leaves>,
+    pub(crate) pairs: Pairs,
 }
 
 impl Indexed {
@@ -31,7 +33,7 @@ impl Indexed {
     /// Where one cannot be read, memory does not suffice, or the operator interrupts.
     pub fn of(bases: &[&dyn ReadAt], cx: &Cx<'_>) -> Result<Self> {
         let (index, leaves) = Index::of(bases, room(cx), cx)?;
-        Ok(Self { index, leaves })
+        Ok(Self { index, leaves, pairs: Pairs::default() })
     }
 
     /// Takes the index that `file` keeps, if it is whole, of these bases in this order, and as [`Indexed::of`] would make
@@ -64,7 +66,7 @@ impl Indexed {
         cx.cancel.check()?;
         let whole = digest_of(&head, &index.table).as_bytes() == &told;
         index.table.slots_mut().iter_mut().for_each(|slot| *slot = u64::from_le(*slot));
-        Ok(whole.then_some(Self { index, leaves }))
+        Ok(whole.then(|| Self { index, leaves, pairs: Pairs::default() }))
     }
 
     /// Writes the index for the next time.
@@ -83,6 +85,12 @@ impl Indexed {
         }
         out.write_all(hasher.finalize().as_bytes())?;
         out.flush()
+    }
+
+    /// With what is known of older versions of the target's files.
+    #[must_use]
+    pub fn paired(self, pairs: Pairs) -> Self {
+        Self { pairs, ..self }
     }
 
     /// The values of the windows of each base.

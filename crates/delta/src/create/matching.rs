@@ -23,7 +23,8 @@ const BATCH: usize = 16;
 const LEAST: usize = 32;
 /// Bytes of a run of zeros, at least: shorter ones cost nothing where they are.
 const ZEROS: usize = 512;
-/// A dictionary takes so many bytes more than the literals that it is for.
+/// A dictionary takes more bytes than the literals that it is for: so many and twice as many as these, and at most.
+const LEAST_SLACK: u64 = 64;
 const SLACK: u64 = 1024;
 /// So much of a dictionary for one run of literals, at most.
 const LIKE: u64 = 1 << 20;
@@ -256,7 +257,9 @@ impl<'a> Matcher<'a> {
 
     /// What the bases have beside the copies around a run of literals.
     fn like(&self, run: &Range<usize>, before: Option<(Part, u64)>, behind: Part) -> Option<Like> {
-        let want = to_u64(run.len()).saturating_add(SLACK).min(LIKE);
+        let len = to_u64(run.len());
+        let slack = len.saturating_mul(2).saturating_add(LEAST_SLACK).min(SLACK);
+        let want = len.saturating_add(slack).min(LIKE);
         let (base, start) = match (before, behind) {
             (Some((Part::Copy { base, at }, len)), _) => (base, at.saturating_add(len)),
             (_, Part::Copy { base, at }) => (base, at.saturating_sub(want)),

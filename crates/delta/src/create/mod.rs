@@ -12,7 +12,9 @@ mod again;
 mod gear;
 mod index;
 mod indexed;
+mod likes;
 mod matching;
+mod pairs;
 mod remote;
 mod same;
 mod source;
@@ -22,7 +24,7 @@ mod told;
 use crate::digest::{Leaves, Tree, window, windows};
 use crate::error::{Error, Result};
 use crate::format::codec::Codec;
-use crate::format::frame::{self, DICTIONARY, Like, SPANS};
+use crate::format::frame;
 use crate::format::layout::flag;
 use crate::format::patch::{BASES, BaseFacts, refuse_huge};
 use crate::format::writer::Writer;
@@ -31,13 +33,14 @@ use again::Again;
 use disk::{Cx, ReadAt, Total};
 pub use index::Index;
 pub use indexed::{Indexed, is_index};
+use likes::Likes;
 use matching::Run;
 pub use matching::{Matched, Matcher};
 use ondisk::num::{to_u64, to_usize};
-use ondisk::{Len, Offset, Span, SpanSet};
+use ondisk::{Len, Offset, Span};
+pub use pairs::{Pairs, Piece};
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use remote::Remote;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Range;
 pub use told::{Literal, Literals};
@@ -115,7 +118,7 @@ pub fn create(
 /// # Errors
 /// As [`create`].
 pub fn create_indexed(
-    Indexed { index, leaves }: &Indexed,
+    Indexed { index, leaves, pairs }: &Indexed,
     bases: &[&dyn ReadAt],
     target: &dyn ReadAt,
     options: Options,
@@ -128,7 +131,7 @@ pub fn create_indexed(
     let matcher = || Matcher::new(target, index, bases, leaves.first(), cx.limits);
     let window = |matcher: &mut Matcher<'_>, index: u64| matcher.window(index);
     let matched = |range: Range<u64>| range.into_par_iter().map_init(matcher, window).collect();
-    Work { bases, target, options, sparse, matched: &matched, cx }.begin(&facts, told, out)
+    Work { bases, pairs, target, options, sparse, matched: &matched, cx }.begin(&facts, told, out)
 }
 
 /// Writes the patch that makes `target` of the disks that these are the signatures of; tells where the literal bytes stand.
@@ -150,7 +153,8 @@ pub fn create_upon<D: ReadAt + Send>(
     let matcher = || remote::Matcher::new(target, &remote, sparse, cx.limits);
     let window = |matcher: &mut remote::Matcher<'_, D>, index: u64| matcher.window(index);
     let matched = |range: Range<u64>| range.into_par_iter().map_init(matcher, window).collect();
-    Work { bases: &[], target, options, sparse, matched: &matched, cx }.begin(&facts, told, out)
+    let (bases, pairs) = (&[], &Pairs::default());
+    Work { bases, pairs, target, options, sparse, matched: &matched, cx }.begin(&facts, told, out)
 }
 
 /// Compares windows, on all threads.
@@ -159,6 +163,8 @@ type Match<'a> = dyn Fn(Range<u64>) -> disk::Result<Vec<Matched>> + Sync + 'a;
 struct Work<'a> {
     /// What dictionaries may come from.
     bases: &'a [&'a dyn ReadAt],
+    /// Files of the target whose older versions the bases have.
+    pairs: &'a Pairs,
     target: &'a dyn ReadAt,
     options: Options,
     /// An anchor in 2^n bytes.
@@ -186,6 +192,7 @@ impl Work<'_> {
             frames: vec![Frame::default()],
             size: self.options.frame(),
             stats: Stats::default(),
+            pairs: self.pairs,
             told,
         })
     }
@@ -219,7 +226,7 @@ impl Work<'_> {
 #[derive(Default)]
 struct Frame {
     literals: Vec<u8>,
-    likes: BTreeMap<usize, SpanSet>,
+    likes: Likes,
     /// Where they stand on the target, if somebody wants to know.
     places: Vec<Span>,
 }
@@ -228,22 +235,6 @@ impl Frame {
     /// Bytes that still fit.
     fn room(&self, size: Len) -> usize {
         size.to_usize().saturating_sub(self.literals.len())
-    }
-
-    /// The dictionary: what fits, in the order of the bases.
-    fn likes(&self, most: Len) -> Vec<Like> {
-        let mut left = most.min(DICTIONARY);
-        let mut list = Vec::new();
-        for (base, spans) in &self.likes {
-            for span in spans.iter() {
-                let len = span.len().min(left);
-                left = left.saturating_sub(len);
-                list.extend(Span::new(span.start(), len).map(|span| Like { base: *base, span }));
-            }
-        }
-        list.retain(|like| !like.span.is_empty());
-        list.truncate(SPANS);
-        list
     }
 }
 
@@ -257,6 +248,7 @@ struct Sink<'a> {
     /// Literal bytes of each.
     size: Len,
     stats: Stats,
+    pairs: &'a Pairs,
     told: &'a mut Literals,
 }
 
@@ -310,10 +302,9 @@ impl Sink<'_> {
             if self.told.wanted() {
                 told::place(&mut frame.places, at, now.len());
             }
-            at = Offset::new(at.get().saturating_add(to_u64(now.len())));
-            if let Some(like) = run.and_then(|run| run.like) {
-                frame.likes.entry(like.base).or_default().insert(like.span);
-            }
+            let span = Span::new(at, Len::of(now)).unwrap_or_default();
+            frame.likes.add(span, run, self.pairs);
+            at = span.end();
             bytes = later;
         }
     }
@@ -328,7 +319,7 @@ impl Sink<'_> {
         let frames: Vec<Frame> =
             self.frames.drain(..full).filter(|frame| !frame.literals.is_empty()).collect();
         let one = |frame: &Frame| {
-            let likes = frame.likes(self.size);
+            let likes = frame.likes.chosen(work.bases, self.size);
             frame::pack(&frame.literals, &likes, work.bases, (codec, level), &work.cx.limits)
         };
         let each = codec.memory(Len::new(self.size.get().saturating_mul(2))).get();

@@ -69,7 +69,7 @@ pub fn create(
 /// # Errors
 /// As [`create`].
 pub fn create_indexed(
-    Indexed { index, leaves }: &Indexed,
+    Indexed { index, leaves, .. }: &Indexed,
     base: Option<&dyn ReadAt>,
     target: &dyn ReadAt,
     level: i32,

@@ -1,6 +1,7 @@
 //! What an ext filesystem has.
 
-use super::{Amount, Ledger, Place, Use, names};
+use super::{Amount, Ledger, Use, names};
+use crate::region::Located;
 use crate::view::Filesystem;
 use disk::Cx;
 use extfs::read::map::Piece;
@@ -15,7 +16,7 @@ const FIRST: u32 = 11;
 /// A filesystem that claims its bytes.
 pub(super) struct Claims<'a, 'p> {
     pub(super) fs: &'a Filesystem<'a>,
-    pub(super) place: &'a Place<'a>,
+    pub(super) place: &'a Located<'a>,
     pub(super) ledger: &'a mut Ledger<'p>,
     pub(super) cx: &'a Cx<'a>,
 }

@@ -14,7 +14,8 @@ use crate::open::with_disks;
 use crate::output::Output;
 use crate::sandbox::{Needs, folder_of};
 use delta::{
-    Codec, DiskSignature, Indexed, Literals, Options, SecretKey, Signing, Stats, create_indexed, create_upon,
+    Codec, DiskSignature, Indexed, Literals, Options, Pairs, SecretKey, Signing, Stats, create_indexed,
+    create_upon,
 };
 use disk::{FileDev, ReadAt};
 use ondisk::Len;
@@ -60,13 +61,17 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
                 .map(|free| free.told.iter().fold(0, |sum, (_, len)| len.get().saturating_add(sum)));
             let mut literals = if whose { Literals::within(&session.limits) } else { Literals::nowhere() };
             let make = |bases: &[&dyn ReadAt]| {
+                let pairs = match args.format {
+                    PatchFormat::Native => stack::pairs::find(bases, disk, &session.cx()).of(&args.target)?,
+                    PatchFormat::Vcdiff => Pairs::default(),
+                };
                 let (indexed, kept) = match &index {
                     Some(index) => index.index(bases, session, out)?,
                     None => {
                         (session.on_threads(|| Indexed::of(bases, &session.cx()))?.of(&args.target)?, false)
                     }
                 };
-                let from = From { bases, indexed: &indexed, signatures: &signatures };
+                let from = From { bases, indexed: &indexed.paired(pairs), signatures: &signatures };
                 Ok((write(&from, disk, (args, key.as_ref()), (&mut literals, to), session)?, kept))
             };
             let (stats, kept) = with_disks(&bases, Vec::new(), session, out, Box::new(make))?;
