@@ -99,7 +99,9 @@ fn by_kind_and_by_file() {
             (&files[0]["path"], &files[0]["volume"]),
             (&"/srv/deep/changed".into(), &"partition 1".into())
         );
-        assert!((3 << 20..(3 << 20) + 10_000).contains(&files[0]["packed"].as_u64().unwrap()));
+        // Its share of a frame in which other bytes are compressed.
+        let packed = files[0]["packed"].as_u64().unwrap();
+        assert!(packed.abs_diff(3 << 20) < 20_000, "{told:#}");
         assert_eq!(owners["notes"], serde_json::json!([]));
     }
     let said =
