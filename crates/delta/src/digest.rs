@@ -6,9 +6,10 @@
 
 use crate::error::Result;
 use crate::format::patch::{BaseFacts, refuse_huge};
+use crate::pool::Pool;
 use blake3::Hasher;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
-use disk::{Cx, ReadAt, Total};
+use disk::{Cx, ExtentMap, ReadAt, Total};
 use ondisk::num::to_u64;
 use ondisk::{Len, Offset, Span};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -46,6 +47,29 @@ pub fn leaf(index: u64, len: Len, bytes: &[u8]) -> Leaf {
     hasher.set_input_offset(index.saturating_mul(WINDOW.get()));
     hasher.update(bytes);
     hasher.finalize_non_root()
+}
+
+/// Zeros: few enough to stay in the cache of the processor, enough for it to hash as fast as it can.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// The value of window `index` of a disk of `len` bytes, if it is zero.
+pub fn leaf_of_zeros(index: u64, len: Len) -> Leaf {
+    let mut rest = window(index, len).len().to_usize();
+    let alone = windows(len) <= 1;
+    let mut hasher = Hasher::new();
+    if !alone {
+        hasher.set_input_offset(index.saturating_mul(WINDOW.get()));
+    }
+    while let Some(zeros) = ZEROS.get(..rest.min(ZEROS.len())).filter(|zeros| !zeros.is_empty()) {
+        hasher.update(zeros);
+        rest = rest.saturating_sub(zeros.len());
+    }
+    if alone { *hasher.finalize().as_bytes() } else { hasher.finalize_non_root() }
+}
+
+/// The value of window `index` of a disk of `len` bytes; without bytes, it is zero.
+pub fn leaf_of(index: u64, len: Len, bytes: Option<&[u8]>) -> Leaf {
+    bytes.map_or_else(|| leaf_of_zeros(index, len), |bytes| leaf(index, len, bytes))
 }
 
 /// Values of windows, in order, on their way to the digest.
@@ -144,37 +168,39 @@ impl Leaves {
 pub fn survey(disk: &dyn ReadAt, name: &str, cx: &Cx<'_>) -> Result<Leaves> {
     let len = disk.len();
     let mut leaves = Vec::new();
-    each_window(disk, name, cx, |index, bytes| leaf(index, len, bytes), |batch| leaves.extend(batch))?;
+    let look = |index, bytes: Option<&[u8]>| leaf_of(index, len, bytes);
+    each_window(disk, name, cx, look, |batch| leaves.extend(batch))?;
     Ok(Leaves { len, leaves })
 }
 
 /// Does `work` with every window of a disk, on all threads of the pool around, and gives the results to `sink`, in
-/// order. What is known to be zero is not read.
+/// order. What is known to be zero is not read; a window that is nothing else comes without bytes.
 pub fn each_window<T: Send>(
     disk: &dyn ReadAt,
     name: &str,
     cx: &Cx<'_>,
-    work: impl Fn(u64, &[u8]) -> T + Sync,
+    work: impl Fn(u64, Option<&[u8]>) -> T + Sync,
     mut sink: impl FnMut(Vec<T>),
 ) -> Result<()> {
     let (count, len) = (windows(disk.len()), disk.len());
     refuse_huge("a disk", len)?;
     let task = cx.progress.task(name, Total::Bytes(len));
+    let pool = Pool::new();
     let mut first = 0_u64;
     while first < count {
         cx.cancel.check()?;
         let last = first.saturating_add(BATCH).min(count);
-        let one = |buffer: &mut Vec<u8>, index: u64| {
-            if buffer.is_empty() {
-                *buffer = cx.limits.buffer("a window", WINDOW)?;
-            }
+        let one = |index: u64| {
             let span = window(index, len);
-            let bytes = buffer.get_mut(..span.len().to_usize()).unwrap_or_default();
-            fill(disk, span, bytes)?;
-            Ok::<T, disk::Error>(work(index, bytes))
+            let map = disk.extents(span)?;
+            if map.iter().all(|extent| extent.kind.reads_zero()) {
+                return Ok(work(index, None));
+            }
+            let mut bytes = pool.sized("a window", span.len(), &cx.limits)?;
+            fill_by(&map, disk, span, &mut bytes)?;
+            Ok::<T, disk::Error>(work(index, Some(&bytes)))
         };
-        let made: Vec<T> =
-            (first..last).into_par_iter().map_init(Vec::new, one).collect::<disk::Result<_>>()?;
+        let made: Vec<T> = (first..last).into_par_iter().map(one).collect::<disk::Result<_>>()?;
         sink(made);
         task.advance(window(last, len).start().since(window(first, len).start()).map_or(0, Len::get));
         first = last;
@@ -184,7 +210,11 @@ pub fn each_window<T: Send>(
 
 /// Reads `span`, but not what is known to be zero.
 pub fn fill(disk: &dyn ReadAt, span: Span, bytes: &mut [u8]) -> disk::Result<()> {
-    for extent in disk.extents(span)?.iter() {
+    fill_by(&disk.extents(span)?, disk, span, bytes)
+}
+
+fn fill_by(map: &ExtentMap, disk: &dyn ReadAt, span: Span, bytes: &mut [u8]) -> disk::Result<()> {
+    for extent in map.iter() {
         let Some(place) = extent.span.relative_to(span.start()) else { continue };
         let range = place.start().get()..place.end().get();
         let range = ondisk::num::to_usize(range.start)..ondisk::num::to_usize(range.end);
@@ -220,6 +250,10 @@ mod tests {
                 })
                 .collect();
             assert_eq!(Leaves { len: disk_len, leaves }.digest(), blake3::hash(part), "{len} bytes");
+            for index in 0..windows(disk_len) {
+                let zeros = vec![0; window(index, disk_len).len().to_usize()];
+                assert_eq!(leaf_of_zeros(index, disk_len), leaf(index, disk_len, &zeros));
+            }
         }
     }
 }

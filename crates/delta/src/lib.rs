@@ -23,6 +23,7 @@ mod format;
 #[cfg(test)]
 mod hostile;
 mod patched;
+mod pool;
 mod signature;
 pub mod vcdiff;
 

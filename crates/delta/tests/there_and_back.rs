@@ -146,7 +146,7 @@ fn progress_reaches_the_end() {
 
 #[test]
 fn too_little_memory_is_called_so() {
-    let disk = MemDisk::from_bytes(&[1; 5000]);
+    let disk = MemDisk::from_bytes(&[1; 2 << 20]);
     let cancel = Cancel::new();
     let limits = Limits { memory: Len::mib(1), ..LIMITS };
     let cx = Cx { progress: &Quiet, cancel: &cancel, limits, now: 0 };

@@ -31,14 +31,24 @@ impl Limits {
     /// # Errors
     /// Where it is larger than the bound, or the system has no more.
     pub fn buffer(&self, what: &'static str, len: Len) -> Result<Vec<u8>> {
+        let mut buf = Vec::new();
+        self.resize(what, len, &mut buf)?;
+        Ok(buf)
+    }
+
+    /// Memory that is used again, of that size from now on: what was in it stays, as far as there is room.
+    ///
+    /// # Errors
+    /// As [`Limits::buffer`].
+    pub fn resize(&self, what: &'static str, len: Len, buf: &mut Vec<u8>) -> Result<()> {
         let refused = || Error::Memory { what, need: len, limit: self.memory };
         if len > self.memory {
             return Err(refused());
         }
-        let mut buf = Vec::new();
-        buf.try_reserve_exact(len.to_usize()).map_err(|_| refused())?;
-        buf.resize(len.to_usize(), 0);
-        Ok(buf)
+        let len = len.to_usize();
+        buf.try_reserve_exact(len.saturating_sub(buf.len())).map_err(|_| refused())?;
+        buf.resize(len, 0);
+        Ok(())
     }
 
     /// A counter of memory for a structure that grows piece by piece.

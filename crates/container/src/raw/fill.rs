@@ -51,6 +51,8 @@ impl Prepare for Fill {
 impl Place for Order {
     type Made = ();
 
+    const ORDERED: bool = false;
+
     fn place(&mut self, piece: &Piece, (): &()) -> Result<Vec<Put>> {
         let there = self.len.end().since(piece.span.start()).unwrap_or_default();
         let bytes = 0..to_usize(there.min(piece.span.len()).get());

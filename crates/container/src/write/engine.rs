@@ -2,7 +2,7 @@
 
 use super::piece::len_of;
 use super::walk::{Job, Walk};
-use super::{Layer, Part, Piece, Place, Prepare, Put, What};
+use super::{Layer, Piece, Place, Prepare, Put, What};
 use crate::{Error, Result};
 use disk::{Cx, Target, Task, Total};
 use ondisk::num::{to_u64, to_usize};
@@ -96,27 +96,37 @@ impl<P: Prepare, O: Place<Made = P::Made>> Work<'_, P, O> {
     fn pieces(&self) -> Result<()> {
         let mut piece = Piece::new(self.prepare.piece(), &self.cx.limits)?;
         let mut tools = self.prepare.tools()?;
-        while let Some(job) = self.fetch()? {
-            self.cx.cancel.check()?;
-            piece.fill(&self.layer.disk, job.span, job.parts, self.prepare.granule())?;
-            let made = self.prepare.prepare(&piece, &mut tools)?;
-            let Some(puts) = self.line.place(job.turn, &piece, &made)? else { return Ok(()) };
-            for put in puts {
-                self.put(put, &piece, O::bytes(&made))?;
+        loop {
+            let jobs = self.fetch()?;
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            for job in jobs {
+                self.cx.cancel.check()?;
+                piece.fill(&self.layer.disk, job.span, job.parts, self.prepare.granule())?;
+                let made = self.prepare.prepare(&piece, &mut tools)?;
+                let Some(puts) = self.line.place(job.turn, &piece, &made)? else { return Ok(()) };
+                for put in puts {
+                    self.put(put, &piece, O::bytes(&made))?;
+                }
             }
         }
-        Ok(())
     }
 
-    fn fetch(&self) -> Result<Option<Job>> {
+    /// The next piece; where the disk is made in units that are longer, all pieces that lie in the same one.
+    fn fetch(&self) -> Result<Vec<Job>> {
         let mut source = self.walk.lock().unwrap_or_else(PoisonError::into_inner);
-        let next: Option<(_, Vec<Part>)> = source.walk.next_piece(self.prepare.piece())?;
-        let reached = next.as_ref().map_or(self.layer.len().end(), |(span, _)| span.end());
+        let unit = self.layer.made_in.unwrap_or_default().max(self.prepare.piece());
+        let (mut jobs, mut reached) = (Vec::new(), self.layer.len().end());
+        for (span, parts) in source.walk.next_unit(self.prepare.piece(), unit)? {
+            reached = span.end();
+            let turn = source.turn;
+            source.turn = turn.saturating_add(1);
+            jobs.push(Job { turn, span, parts });
+        }
         self.task.advance(reached.since(source.reached).unwrap_or_default().get());
         source.reached = reached;
-        let turn = source.turn;
-        source.turn = turn.saturating_add(1);
-        Ok(next.map(|(span, parts)| Job { turn, span, parts }))
+        Ok(jobs)
     }
 
     fn put(&self, put: Put, piece: &Piece, made: &[u8]) -> Result<()> {
@@ -139,9 +149,9 @@ impl<O: Place> Line<O> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for its turn; `None` where somebody has failed.
+    /// Waits for its turn, if that matters; `None` where somebody has failed.
     fn place(&self, turn: u64, piece: &Piece, made: &O::Made) -> Result<Option<Vec<Put>>> {
-        let waiting = |state: &mut State<O>| state.turn != turn && state.failed.is_none();
+        let waiting = |state: &mut State<O>| O::ORDERED && state.turn != turn && state.failed.is_none();
         let mut state = self.next.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         if state.failed.is_some() {
             return Ok(None);

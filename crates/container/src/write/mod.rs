@@ -101,6 +101,9 @@ pub(crate) trait Place: Send {
     /// What comes from [`Prepare::prepare`].
     type Made;
 
+    /// Whether the place of a piece depends on those before.
+    const ORDERED: bool = true;
+
     /// Where the bytes of the next piece go.
     fn place(&mut self, piece: &Piece, made: &Self::Made) -> Result<Vec<Put>>;
 

@@ -79,6 +79,24 @@ impl<'a> Walk<'a> {
         Ok(Some((span, parts)))
     }
 
+    /// All pieces that lie in the unit of the next one, each with its parts.
+    pub fn next_unit(&mut self, piece: Len, unit: Len) -> Result<Vec<(Span, Vec<Part>)>> {
+        let mut pieces: Vec<(Span, Vec<Part>)> = Vec::new();
+        let number = |at: Offset| at.get().checked_div(unit.get());
+        loop {
+            if let Some((first, _)) = pieces.first() {
+                let same = |part: &Part| number(part.span.start()) == number(first.start());
+                if !self.parts.front().is_some_and(same) {
+                    return Ok(pieces);
+                }
+            }
+            match self.next_piece(piece)? {
+                Some(next) => pieces.push(next),
+                None => return Ok(pieces),
+            }
+        }
+    }
+
     /// Whether the image itself holds it, and that matters.
     const fn is_own(&self, run: &BlockStatus) -> bool {
         self.layer.own && run.depth == 0 && run.present

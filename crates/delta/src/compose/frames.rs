@@ -185,6 +185,8 @@ pub struct Dictionaries<'a, A, B> {
     /// What those of the second one are called; none is what the first one makes.
     pub others: &'a [Option<usize>],
     pub through: &'a mut Through<'a, A>,
+    /// For a record.
+    pub room: Vec<u8>,
 }
 
 impl<A: ReadAt, B: ReadAt> Dictionaries<'_, A, B> {
@@ -198,7 +200,7 @@ impl<A: ReadAt, B: ReadAt> Dictionaries<'_, A, B> {
     ) -> Result<(Vec<Op>, Vec<u8>)> {
         let (bases, literals) = (self.bases, self.first.facts().literals.get());
         let Some(number) = number.checked_sub(first) else {
-            return self.first.frame_record(number, |at, record| {
+            return self.first.frame_record(number, &mut self.room, |at, record| {
                 let mut ops = Vec::new();
                 for part in &record.dictionary {
                     join(&mut ops, op_of(*part, 0, |base| bases.get(base).copied()).unwrap_or(Op::Zero(0)));
@@ -208,7 +210,7 @@ impl<A: ReadAt, B: ReadAt> Dictionaries<'_, A, B> {
             });
         };
         let (others, through) = (self.others, &mut *self.through);
-        self.second.frame_record(number, |at, record| {
+        self.second.frame_record(number, &mut self.room, |at, record| {
             through.begin();
             let ops = mapped(&record.dictionary, literals, others, through)?;
             let parts = told(&ops, at.literals.len())?;

@@ -59,8 +59,14 @@ pub fn compose<A: ReadAt, B: ReadAt>(
         }
         Ok(())
     })?;
-    let mut dictionaries =
-        Dictionaries { first, second, bases: &names.first, others: &names.second, through: &mut through };
+    let mut dictionaries = Dictionaries {
+        first,
+        second,
+        bases: &names.first,
+        others: &names.second,
+        through: &mut through,
+        room: Vec::new(),
+    };
     frames.close(&mut dictionaries, cx)?;
     let target = second.facts().target;
     let drops = first.facts().drop_free || second.facts().drop_free;

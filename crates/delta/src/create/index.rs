@@ -2,7 +2,7 @@
 
 use super::table::{self, POSITION, Place, Table};
 use super::{gear, same};
-use crate::digest::{Leaves, WINDOW, each_window, leaf};
+use crate::digest::{Leaves, WINDOW, each_window, leaf_of};
 use crate::error::{Error, Result};
 use disk::{Cx, ReadAt};
 use ondisk::num::{low32, to_u64};
@@ -54,9 +54,11 @@ impl Index {
         let (len, sparse) = (base.len(), self.sparse);
         let start = self.starts.get(number).copied().unwrap_or_default();
         let mut leaves = Vec::new();
-        let look = |index: u64, bytes: &[u8]| {
+        let look = |index: u64, bytes: Option<&[u8]>| {
             let at = index.saturating_mul(WINDOW.get()).saturating_add(start);
             let mut places: Vec<Place> = Vec::new();
+            let value = leaf_of(index, len, bytes);
+            let bytes = bytes.unwrap_or_default();
             // Most of a disk is zero, and nobody looks for that.
             for part in same::gaps(&same::zeros(bytes, ZEROS), bytes.len()) {
                 let data = bytes.get(part.clone()).unwrap_or_default();
@@ -64,7 +66,7 @@ impl Index {
                     places.push((anchor.hash, at.saturating_add(u64::from(anchor.end))));
                 });
             }
-            (leaf(index, len, bytes), places)
+            (value, places)
         };
         let sink = |batch: Vec<_>| {
             let (some, lists): (Vec<_>, Vec<_>) = batch.into_iter().unzip();

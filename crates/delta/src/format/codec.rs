@@ -76,34 +76,38 @@ impl Codec {
         }
     }
 
-    /// Exactly `len` bytes, with room for `more` behind them.
-    pub fn decompress(self, packed: &[u8], dictionary: &[u8], len: usize, more: usize) -> Option<Vec<u8>> {
-        let bytes = match self {
+    /// Makes `bytes` exactly the `len` bytes, with room for `more` behind them.
+    pub fn decompress(
+        self,
+        packed: &[u8],
+        dictionary: &[u8],
+        (len, more): (usize, usize),
+        bytes: &mut Vec<u8>,
+    ) -> Option<()> {
+        bytes.clear();
+        bytes.reserve_exact(len.saturating_add(more));
+        match self {
             Self::Zstd => {
                 let mut context = DCtx::create();
                 context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).ok()?;
                 if !dictionary.is_empty() {
                     context.ref_prefix(dictionary).ok()?;
                 }
-                let mut bytes = Vec::with_capacity(len.saturating_add(more));
-                context.decompress(&mut bytes, packed).ok()?;
-                bytes
+                context.decompress(bytes, packed).ok()?;
             }
             Self::Xz => {
-                let mut bytes = Vec::with_capacity(len.saturating_add(more));
                 bytes.resize(len, 0);
                 let known = Some(dictionary).filter(|known| !known.is_empty());
                 let mut reader = Lzma2Reader::new(packed, reach(bytes.len(), dictionary), known);
-                reader.read_exact(&mut bytes).ok()?;
+                reader.read_exact(bytes).ok()?;
                 // The end of the stream belongs to it.
                 let ended = reader.read(&mut [0]).ok()? == 0 && reader.into_inner().is_empty();
                 if !ended {
                     return None;
                 }
-                bytes
             }
-        };
-        Some(bytes).filter(|bytes| bytes.len() == len)
+        }
+        (bytes.len() == len).then_some(())
     }
 }
 

@@ -5,12 +5,15 @@
 //! that are zeros now, or literal bytes themselves.
 
 use super::codec::Codec;
+use super::gather::{Piece, gather};
 use super::layout::codec;
 use super::{kinds, varint};
 use crate::error::{Error, Result};
+use crate::pool::{Buf, Pool};
 use disk::{Limits, ReadAt};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
+use std::sync::Arc;
 
 /// Literal bytes of a frame, at most.
 pub const FRAME: Len = Len::mib(16);
@@ -66,32 +69,45 @@ mod source {
 /// Gives bytes of the literal stream.
 pub type Stream<'a> = dyn Fn(Offset, &mut [u8]) -> Result<()> + 'a;
 
+/// What frames are decoded in.
+pub struct Pools {
+    /// For what comes out.
+    pub literals: Arc<Pool>,
+    /// For records.
+    pub records: Arc<Pool>,
+    /// For dictionaries.
+    pub dictionaries: Arc<Pool>,
+}
+
+impl Pools {
+    /// Nothing is taken yet.
+    pub fn new() -> Self {
+        Self { literals: Pool::new(), records: Pool::new(), dictionaries: Pool::new() }
+    }
+}
+
 /// Reads a dictionary. The literal stream is read in its order, so that no frame is decoded twice.
-fn dictionary<B: ReadAt>(
-    parts: &[Part],
-    bases: &[B],
-    stream: &Stream<'_>,
-    limits: &Limits,
-) -> Result<Vec<u8>> {
-    let len: u64 = parts.iter().map(|part| part.len().get()).sum();
-    let mut bytes = limits.buffer("a dictionary", Len::new(len))?;
-    let (mut rest, mut again) = (bytes.as_mut_slice(), Vec::new());
+fn dictionary<B: ReadAt>(parts: &[Part], bases: &[B], stream: &Stream<'_>, bytes: &mut [u8]) -> Result<()> {
+    let (mut again, mut copies, mut start) = (Vec::new(), Vec::new(), 0_usize);
     for part in parts {
-        let (piece, behind) = std::mem::take(&mut rest).split_at_mut(part.len().to_usize());
+        let target = start..start.saturating_add(part.len().to_usize());
+        start = target.end;
         match part {
-            Part::Zero(_) => {}
-            Part::Stream(span) => again.push((span.start(), piece)),
+            Part::Zero(_) => bytes.get_mut(target).unwrap_or_default().fill(0),
+            Part::Stream(span) => again.push((span.start(), target)),
             Part::Base(like) => {
-                if let Some(base) = bases.get(like.base) {
-                    base.read_at(like.span.start(), piece)?;
-                }
+                copies.push(Piece { source: like.base, at: like.span.start().get(), target });
             }
         }
-        rest = behind;
     }
+    gather(bases, &copies, bytes)?;
     again.sort_by_key(|(start, _)| *start);
-    again.into_iter().try_for_each(|(start, piece)| stream(start, piece))?;
-    Ok(bytes)
+    again.into_iter().try_for_each(|(at, target)| stream(at, bytes.get_mut(target).unwrap_or_default()))
+}
+
+/// Bytes of a dictionary.
+fn len_of(parts: &[Part]) -> Len {
+    Len::new(parts.iter().map(|part| part.len().get()).sum())
 }
 
 /// The beginning of a record: its codec, and its dictionary.
@@ -140,16 +156,18 @@ pub fn pack<B: ReadAt>(
 ) -> Result<Vec<u8>> {
     let parts: Vec<Part> = spans.iter().copied().map(Part::Base).collect();
     // What is compressed lies behind its dictionary: zstd takes both for one piece then, which is quicker.
-    let mut both = dictionary(&parts, bases, &|_, _| Ok(()), limits)?;
+    let mut both = limits.buffer("a dictionary", len_of(&parts))?;
+    dictionary(&parts, bases, &|_, _| Ok(()), &mut both)?;
     both.reserve_exact(literals.len());
     let known = both.len();
     let kinds = kinds::of(literals);
     let stored = kinds::split(literals, &kinds, &mut both);
-    let (dictionary, rest) = both.split_at(known);
-    let packed = codec.compress(rest, dictionary, level)?;
+    let (known, rest) = both.split_at(known);
+    let packed = codec.compress(rest, known, level)?;
     // What does not come back as it was is not relied on: a base may be gone by the time it is needed.
     let fits = packed.len() < rest.len();
-    if !fits || codec.decompress(&packed, dictionary, rest.len(), 0).is_none_or(|bytes| bytes != rest) {
+    let mut again = Vec::new();
+    if !fits || codec.decompress(&packed, known, (rest.len(), 0), &mut again).is_none() || again != rest {
         return Ok([head(codec::STORED, &[]).as_slice(), literals].concat());
     }
     let mut record = head(codec.number(), &parts);
@@ -257,21 +275,28 @@ impl<'a> Record<'a> {
         len: usize,
         bases: &[B],
         stream: &Stream<'_>,
+        pools: &Pools,
         limits: &Limits,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Buf> {
         let damaged = |why: &str| Error::damaged("the frame", self.at, why);
+        let mut bytes = pools.literals.take();
         if self.codec == codec::STORED {
+            bytes.clear();
+            bytes.extend(self.packed);
             let whole = self.packed.len() == len;
-            return if whole { Ok(self.packed.to_vec()) } else { Err(damaged("does not have its length")) };
+            return if whole { Ok(bytes) } else { Err(damaged("does not have its length")) };
         }
         let codec = Codec::of(self.codec).ok_or_else(|| damaged("has an unknown codec"))?;
         let mut rest = self.packed;
         let kinds = kinds::take(&mut rest, len).map_err(damaged)?;
         let stored = rest.split_at_checked(kinds::stored(&kinds));
         let (stored, packed) = stored.ok_or_else(|| damaged("ends within its parts"))?;
-        let dictionary = dictionary(&self.dictionary, bases, stream, limits)?;
-        let rest = codec.decompress(packed, &dictionary, len.saturating_sub(stored.len()), stored.len());
-        let rest = rest.ok_or_else(|| damaged("cannot be decompressed"))?;
-        Ok(kinds::join(&kinds, stored, rest))
+        let mut known = pools.dictionaries.sized("a dictionary", len_of(&self.dictionary), limits)?;
+        dictionary(&self.dictionary, bases, stream, &mut known)?;
+        let lens = (len.saturating_sub(stored.len()), stored.len());
+        let done = codec.decompress(packed, &known, lens, &mut bytes);
+        done.ok_or_else(|| damaged("cannot be decompressed"))?;
+        kinds::join(&kinds, stored, &mut bytes);
+        Ok(bytes)
     }
 }

@@ -99,7 +99,7 @@ pub fn split(bytes: &[u8], parts: &[Part], rest: &mut Vec<u8>) -> Vec<u8> {
 
 /// Puts literal bytes together again: those that were compressed are in `bytes`, and move to their places from the last
 /// one on, so that no part goes over another that still has to move.
-pub fn join(parts: &[Part], mut stored: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
+pub fn join(parts: &[Part], mut stored: &[u8], bytes: &mut Vec<u8>) {
     let mut rest = bytes.len();
     let mut at = rest.saturating_add(stored.len());
     bytes.resize(at, 0);
@@ -121,7 +121,6 @@ pub fn join(parts: &[Part], mut stored: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
             x86::decode(bytes.get_mut(at..end).unwrap_or_default());
         }
     }
-    bytes
 }
 
 /// How many bytes of the parts are stored.
@@ -180,7 +179,8 @@ mod tests {
         let mut rest = Vec::new();
         let stored_bytes = split(&bytes, &parts, &mut rest);
         assert_eq!((stored_bytes.len(), stored(&parts)), (3 * PIECE, 3 * PIECE));
-        assert_eq!(join(&parts, &stored_bytes, rest), bytes);
+        join(&parts, &stored_bytes, &mut rest);
+        assert_eq!(rest, bytes);
         let mut list = Vec::new();
         put(&mut list, &parts);
         assert_eq!(take(&mut list.as_slice(), bytes.len()), Ok(parts));

@@ -13,6 +13,7 @@
 
 pub mod codec;
 pub mod frame;
+pub mod gather;
 pub mod kinds;
 pub mod layout;
 pub mod limits;

@@ -111,19 +111,32 @@ pub struct Bounds<'a> {
     pub literals: u64,
 }
 
-/// The instructions of window `index`; `literals` comes in as where it takes fresh bytes from, and goes out as where the
-/// next window does. Each of them is within bounds, and together they make the window.
+/// The instructions of window `index`: see [`each`].
 pub fn decode(
-    mut bytes: &[u8],
+    bytes: &[u8],
     index: u64,
     literals: &mut u64,
     bounds: &Bounds<'_>,
 ) -> Result<Vec<Op>, &'static str> {
+    let mut ops = Vec::new();
+    each(bytes, index, literals, bounds, |op| ops.push(op))?;
+    Ok(ops)
+}
+
+/// Gives the instructions of window `index` to `seen`; `literals` comes in as where it takes fresh bytes from, and goes out
+/// as where the next window does. Each of them is within bounds, and together they make the window.
+pub fn each(
+    mut bytes: &[u8],
+    index: u64,
+    literals: &mut u64,
+    bounds: &Bounds<'_>,
+    mut seen: impl FnMut(Op),
+) -> Result<(), &'static str> {
     let span = window(index, bounds.target);
     let mut expected = Expected::default();
     let mut anywhere = 0_u64;
     let mut at = span.start().get();
-    let mut ops = Vec::new();
+    let mut count = 0_usize;
     while !bytes.is_empty() {
         let head = varint::take(&mut bytes).ok_or("ends within an instruction")?;
         let len = head >> kind::BITS;
@@ -169,13 +182,14 @@ pub fn decode(
             }
             _ => return Err("has an unknown instruction"),
         };
-        if ops.len() >= OPS {
+        if count >= OPS {
             return Err("has too many instructions");
         }
-        ops.push(op);
+        count = count.saturating_add(1);
+        seen(op);
         at = end;
     }
-    if Offset::new(at) == span.end() { Ok(ops) } else { Err("does not make the whole window") }
+    if Offset::new(at) == span.end() { Ok(()) } else { Err("does not make the whole window") }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A patch that is read.
 
 use super::codec::Codec;
-use super::frame::{self, Part, Record, Stream};
+use super::frame::{self, Part, Pools, Record, Stream};
 use super::layout::{self, END_MAGIC, MAGIC, VERSION, flag};
 use super::limits;
 use super::op::Bounds;
@@ -9,6 +9,7 @@ use super::seal::{self, Signature};
 use super::section::{self, Section};
 use crate::digest::{Digest, windows};
 use crate::error::{Error, Result};
+use crate::pool::Buf;
 use disk::{Cx, Limits, ReadAt, read_record};
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
@@ -189,7 +190,8 @@ impl<D: ReadAt> Patch<D> {
             return Err(Error::damaged("the section", Offset::ZERO, "is not there"));
         };
         let damaged = |why: &str| Error::damaged("the section", section.record.start(), why);
-        let record = self.whole("the section", section.record, &section.digest)?;
+        let mut record = Vec::new();
+        self.whole("the section", section.record, &section.digest, &mut record)?;
         drop(self.limits.buffer("a list of windows", section.len)?);
         let bytes = zstd::bulk::decompress(&record, section.len.to_usize())
             .ok()
@@ -220,15 +222,16 @@ impl<D: ReadAt> Patch<D> {
         self.frames.get(number).copied().ok_or_else(missing)
     }
 
-    /// Reads the record of a frame, and gives it to `look`.
+    /// Reads the record of a frame into `room`, and gives it to `look`.
     pub(crate) fn frame_record<T>(
         &self,
         number: usize,
+        room: &mut Vec<u8>,
         look: impl FnOnce(FrameAt, Record<'_>) -> Result<T>,
     ) -> Result<T> {
         let at = self.frame_at(number)?;
-        let bytes = self.whole("the frame", at.record, &at.digest)?;
-        let record = Record::parse(&bytes, at.record.start(), at.literals.start(), &self.base_lens)?;
+        self.whole("the frame", at.record, &at.digest, room)?;
+        let record = Record::parse(room, at.record.start(), at.literals.start(), &self.base_lens)?;
         // What the dictionary names comes before, and leads less deep: there is an end to it.
         let (work, depth) = self.needs(number, &record.dictionary)?;
         if (work, depth) != (at.work, at.depth) {
@@ -269,9 +272,10 @@ impl<D: ReadAt> Patch<D> {
         number: usize,
         bases: &[B],
         stream: &Stream<'_>,
-    ) -> Result<(Span, Vec<u8>)> {
-        self.frame_record(number, |at, record| {
-            let bytes = record.unpack(at.literals.len().to_usize(), bases, stream, &self.limits)?;
+        pools: &Pools,
+    ) -> Result<(Span, Buf)> {
+        self.frame_record(number, &mut pools.records.take(), |at, record| {
+            let bytes = record.unpack(at.literals.len().to_usize(), bases, stream, pools, &self.limits)?;
             Ok((at.literals, bytes))
         })
     }
@@ -301,18 +305,19 @@ impl<D: ReadAt> Patch<D> {
     pub fn check(&self, cx: &Cx<'_>) -> Result<()> {
         let frames = self.frames.iter().map(|frame| ("the frame", frame.record, &frame.digest));
         let sections = self.sections.iter().map(|section| ("the section", section.record, &section.digest));
+        let mut room = Vec::new();
         frames.chain(sections).try_for_each(|(what, record, digest)| {
             cx.cancel.check()?;
-            self.whole(what, record, digest).map(drop)
+            self.whole(what, record, digest, &mut room)
         })
     }
 
-    /// The bytes of a record that is what it was.
-    fn whole(&self, what: &'static str, span: Span, digest: &[u8; 32]) -> Result<Vec<u8>> {
-        let mut bytes = self.limits.buffer("a part of the patch", span.len())?;
-        self.file.read_at(span.start(), &mut bytes)?;
-        if blake3::hash(&bytes).as_bytes() == digest {
-            Ok(bytes)
+    /// Makes `bytes` those of a record that is what it was.
+    fn whole(&self, what: &'static str, span: Span, digest: &[u8; 32], bytes: &mut Vec<u8>) -> Result<()> {
+        self.limits.resize("a part of the patch", span.len(), bytes)?;
+        self.file.read_at(span.start(), bytes)?;
+        if blake3::hash(bytes).as_bytes() == digest {
+            Ok(())
         } else {
             Err(Error::damaged(what, span.start(), "does not have its digest"))
         }

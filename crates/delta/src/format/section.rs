@@ -52,6 +52,8 @@ pub struct Entry {
     pub leaf: Leaf,
     /// Where it begins to take fresh bytes.
     pub literals: u64,
+    /// Whether it is nothing but zeros.
+    pub zeros: bool,
     /// Its instructions in the list.
     ops: Range<usize>,
 }
@@ -86,8 +88,10 @@ impl Section {
             let start = bytes.len().saturating_sub(rest.len());
             let (ops, behind) = rest.split_at_checked(len).ok_or("ends within a window")?;
             rest = behind;
-            entries.push(Entry { index, leaf: *leaf, literals, ops: start..start.saturating_add(len) });
-            op::decode(ops, index, &mut literals, bounds)?;
+            let (from, mut zeros) = (literals, true);
+            op::each(ops, index, &mut literals, bounds, |op| zeros &= matches!(op, Op::Zero(_)))?;
+            let ops = start..start.saturating_add(len);
+            entries.push(Entry { index, leaf: *leaf, literals: from, zeros, ops });
             next = index.saturating_add(1);
         }
         if !rest.is_empty() {

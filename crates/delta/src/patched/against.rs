@@ -67,7 +67,7 @@ impl<D: ReadAt + Send, B: ReadAt + Send> Patched<D, B> {
             section.entries().par_iter().try_for_each(|entry| {
                 cx.cancel.check()?;
                 let span = window(entry.index, len);
-                let mut bytes = self.limits.buffer("a window", span.len())?;
+                let mut bytes = self.made.sized("a window", span.len(), &self.limits)?;
                 other.read_at(span.start(), &mut bytes)?;
                 task.advance(1);
                 let right = leaf(entry.index, len, &bytes) == entry.leaf;

@@ -4,54 +4,41 @@
 //!    the bases: what a window costs is bounded by [`limits`], whatever a patch says.
 //! 2. The bytes are compared with the window's value.
 
-use super::spared::Wants;
+use super::spared::{Spared, Wants};
 use super::{Patched, SPARED};
 use crate::digest::{self, WINDOW, window};
 use crate::error::{Error, Result};
+use crate::format::gather::{Piece, gather};
 use crate::format::limits;
 use crate::format::op::Op;
 use crate::format::section::{Entry, Section};
-use disk::{Cx, ReadAt};
+use crate::pool::Buf;
+use disk::ReadAt;
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
 use std::ops::Range;
 
-/// Bytes of a frame, or of a base, and where in the window they go.
-struct Piece {
-    /// Number of the frame or base.
-    source: usize,
-    /// Where in the literal stream or in the base.
-    at: u64,
-    target: Range<usize>,
-}
-
-impl Piece {
-    /// Where it stands in its source.
-    fn span(&self) -> Span {
-        Span::new(Offset::new(self.at), Len::new(to_u64(self.target.len()))).unwrap_or_default()
-    }
-}
-
 /// What a window is made of, in the order in which it is fetched.
 #[derive(Default)]
 struct Pieces {
+    zeros: Vec<Range<usize>>,
     literals: Vec<Piece>,
     copies: Vec<Piece>,
+    /// The frames that have its fresh bytes.
+    own: Range<usize>,
 }
 
 impl<D: ReadAt, B: ReadAt> Patched<D, B> {
     /// Makes a window that has an entry.
-    pub(super) fn make(&self, section: &Section, entry: &Entry) -> Result<Vec<u8>> {
+    pub(super) fn make(&self, section: &Section, entry: &Entry) -> Result<Buf> {
         let len = self.patch.facts().target.len;
         let span = window(entry.index, len);
-        let mut bytes = self.limits.buffer("a window", span.len())?;
+        let spared = self.spared();
+        let mut bytes = self.made.sized("a window", span.len(), &self.limits)?;
         let pieces = self.pieces(self.ops(section, entry)?, entry)?;
-        for piece in pieces.copies {
-            if let Some(base) = self.bases.get(piece.source) {
-                base.read_at(Offset::new(piece.at), part_of(&mut bytes, piece.target))?;
-            }
-        }
-        self.take_literals(pieces.literals, entry, &mut bytes)?;
+        pieces.zeros.into_iter().for_each(|zeros| part_of(&mut bytes, zeros).fill(0));
+        gather(&self.bases, &pieces.copies, &mut bytes)?;
+        self.take_literals(pieces.literals, (entry, pieces.own), spared, &mut bytes)?;
         if digest::leaf(entry.index, len, &bytes) != entry.leaf {
             return Err(Error::WrongResult { at: span.start() });
         }
@@ -65,7 +52,7 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
             let target = start..start.saturating_add(to_usize(op.len()));
             start = target.end;
             match op {
-                Op::Zero(_) => {}
+                Op::Zero(_) => pieces.zeros.push(target),
                 Op::Copy { base, at, .. } => pieces.copies.push(Piece { source: base, at, target }),
                 Op::Fresh(len) => {
                     self.split(literals, target, entry, &mut pieces.literals)?;
@@ -74,30 +61,44 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
                 Op::Again { at, .. } => self.split(at, target, entry, &mut pieces.literals)?,
             }
         }
+        pieces.own = self.own(entry, literals.saturating_sub(entry.literals));
         pieces.literals.sort_unstable_by_key(|piece| (piece.source, piece.at));
         pieces.copies.sort_unstable_by_key(|piece| (piece.source, piece.at));
         Ok(pieces)
     }
 
+    /// The frames that have the fresh bytes of a window, so many of them.
+    fn own(&self, entry: &Entry, fresh: u64) -> Range<usize> {
+        let fresh = Span::new(Offset::new(entry.literals), Len::new(fresh)).unwrap_or_default();
+        if fresh.is_empty() { 0..0 } else { self.patch.frames_in(fresh) }
+    }
+
     /// What windows take from frames of which they have no fresh bytes.
-    pub(super) fn wants(&self, cx: &Cx<'_>) -> Result<Wants> {
-        let mut wants =
-            Wants::new(Len::new(self.limits.memory.get().checked_div(SPARED).unwrap_or_default()));
+    pub(super) fn wants(&self) -> Result<Wants> {
+        let room = self.limits.memory.get().checked_div(SPARED).unwrap_or_default();
+        let mut wants = Wants::new(Len::new(room));
         for number in 0..self.patch.sections() {
-            cx.cancel.check()?;
             let section = self.patch.section(number)?;
             for entry in section.entries() {
-                let ops = self.ops(&section, entry)?;
-                let fresh = ops.iter().filter(|op| matches!(op, Op::Fresh(_)));
-                let fresh = Len::new(fresh.fold(0, |sum, op| op.len().saturating_add(sum)));
-                let fresh = Span::new(Offset::new(entry.literals), fresh).unwrap_or_default();
-                let own = if fresh.is_empty() { 0..0 } else { self.patch.frames_in(fresh) };
-                let pieces = self.pieces(ops, entry)?;
-                for same in pieces.literals.chunk_by(|a, b| a.source == b.source) {
-                    let Some(first) = same.first().filter(|first| !own.contains(&first.source)) else {
-                        continue;
-                    };
-                    wants.add(first.source, same.iter().map(Piece::span).collect());
+                let (mut again, mut fresh) = (Vec::new(), 0_u64);
+                for op in self.ops(&section, entry)? {
+                    match op {
+                        Op::Again { at, len } => again.push((at, len)),
+                        Op::Fresh(len) => fresh = fresh.saturating_add(len),
+                        Op::Zero(_) | Op::Copy { .. } => {}
+                    }
+                }
+                let own = self.own(entry, fresh);
+                let mut pieces = Vec::new();
+                for (at, len) in again {
+                    self.split(at, 0..to_usize(len), entry, &mut pieces)?;
+                }
+                pieces.retain(|piece| !own.contains(&piece.source));
+                pieces.sort_unstable_by_key(|piece| (piece.source, piece.at));
+                for same in pieces.chunk_by(|a, b| a.source == b.source) {
+                    if let Some(first) = same.first() {
+                        wants.add(first.source, same.iter().map(Piece::span).collect());
+                    }
                 }
             }
         }
@@ -126,7 +127,13 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
     }
 
     /// Fetches the literal bytes, each frame once.
-    fn take_literals(&self, pieces: Vec<Piece>, entry: &Entry, bytes: &mut [u8]) -> Result<()> {
+    fn take_literals(
+        &self,
+        pieces: Vec<Piece>,
+        (entry, own): (&Entry, Range<usize>),
+        spared: Option<&Spared>,
+        bytes: &mut [u8],
+    ) -> Result<()> {
         let frames = || pieces.chunk_by(|a, b| a.source == b.source);
         let work = frames().filter_map(<[Piece]>::first).try_fold(0, |work: u64, first| {
             Result::Ok(work.saturating_add(self.patch.frame_at(first.source)?.work))
@@ -136,12 +143,13 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
         }
         for same in frames() {
             let Some(first) = same.first() else { continue };
-            if self.take_spared(same, bytes) {
+            if spared.is_some_and(|spared| take_spared(spared, same, bytes)) {
                 continue;
             }
             let frame = {
                 let _turn = self.decoding.take();
-                self.frame(first.source)?
+                let fresh = own.contains(&first.source);
+                if fresh { self.fresh_frame(first.source)? } else { self.frame(first.source)? }
             };
             let (span, literals) = &*frame;
             for piece in same {
@@ -154,15 +162,15 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
         }
         Ok(())
     }
+}
 
-    /// Fetches them without the frame, if they were kept.
-    fn take_spared(&self, pieces: &[Piece], bytes: &mut [u8]) -> bool {
-        pieces.iter().all(|piece| {
-            let target = part_of(bytes, piece.target.clone());
-            let spared = self.spared.find(piece.source, piece.at, target.len());
-            spared.map(|spared| target.copy_from_slice(spared)).is_some()
-        })
-    }
+/// Fetches them without the frame, if they were kept.
+fn take_spared(spared: &Spared, pieces: &[Piece], bytes: &mut [u8]) -> bool {
+    pieces.iter().all(|piece| {
+        let target = part_of(bytes, piece.target.clone());
+        let spared = spared.find(piece.source, piece.at, target.len());
+        spared.map(|spared| target.copy_from_slice(spared)).is_some()
+    })
 }
 
 fn part_of(bytes: &mut [u8], range: Range<usize>) -> &mut [u8] {

@@ -16,18 +16,20 @@ pub use against::Against;
 
 use crate::digest::{self, Leaves, WINDOW, window};
 use crate::error::{Error, Result};
-use crate::format::frame::{DICTIONARY, FRAME};
+use crate::format::frame::{DICTIONARY, FRAME, Pools};
 use crate::format::op::Op;
 use crate::format::patch::Patch;
 use crate::format::section::{Entry, Section};
+use crate::pool::{Buf, Pool};
 use disk::{Cx, ExtentKind, ExtentMap, Limits, ReadAt};
 pub use kept::Kept;
 use ondisk::num::{to_u64, to_usize};
 use ondisk::{Len, Offset, Span};
 use prove::Make;
-use spared::Spared;
+use spared::{Spared, Wants};
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 pub use turns::Turns;
 
 /// Lists that are kept.
@@ -39,8 +41,11 @@ const DECODING: u64 = 4;
 /// A part of the memory that is for bytes of frames that will be needed again.
 const SPARED: u64 = 32;
 
+/// Who makes so many windows makes more of them: it pays to know what they will need again.
+const FEW: usize = 8;
+
 /// Bytes of the literal stream, and where they stand in it.
-type Literals = (Span, Vec<u8>);
+type Literals = (Span, Buf);
 
 /// How many things are held at once.
 struct Room {
@@ -72,10 +77,18 @@ pub struct Patched<D, B> {
     /// In the order of the patch.
     bases: Vec<B>,
     limits: Limits,
-    windows: Kept<Vec<u8>>,
+    windows: Kept<Buf>,
+    /// What windows are made in.
+    made: Arc<Pool>,
     frames: Kept<Literals>,
+    /// How many of them are kept.
+    most: usize,
+    /// What they are decoded in.
+    pools: Pools,
     lists: Kept<Section>,
-    spared: Spared,
+    /// How many windows were made.
+    count: AtomicUsize,
+    spared: OnceLock<Spared>,
     decoding: Turns,
 }
 
@@ -100,17 +113,20 @@ impl<D: ReadAt + Send, B: ReadAt + Send> Patched<D, B> {
     fn with(patch: Patch<D>, given: Vec<(B, Leaves)>, make: Make, cx: &Cx<'_>) -> Result<Self> {
         let (bases, leaves) = assign(&patch, given)?;
         let room = Room::of(&cx.limits);
-        let mut patched = Self {
+        let patched = Self {
             patch,
             bases,
             limits: cx.limits,
             windows: Kept::new(room.windows),
+            made: Pool::new(),
             frames: Kept::new(room.frames),
+            most: room.frames,
+            pools: Pools::new(),
             lists: Kept::new(LISTS),
-            spared: Spared::default(),
+            count: AtomicUsize::new(0),
+            spared: OnceLock::new(),
             decoding: Turns::new(room.decoding),
         };
-        patched.spared = patched.wants(cx)?.spared();
         patched.prove(leaves.first(), make, cx)?;
         Ok(patched)
     }
@@ -149,12 +165,35 @@ impl<D: ReadAt, B: ReadAt> Patched<D, B> {
 
     /// The literal bytes of a frame. Those that its dictionary names come before them.
     fn frame(&self, number: usize) -> Result<Arc<Literals>> {
-        self.frames.get(to_u64(number), || {
-            let stream = |at: Offset, buf: &mut [u8]| self.literals(at.get(), buf);
-            let (span, bytes) = self.patch.frame(number, &self.bases, &stream)?;
-            self.spared.keep(number, span.start(), &bytes);
-            Ok((span, bytes))
-        })
+        self.frames.get(to_u64(number), || self.decode(number))
+    }
+
+    /// The literal bytes of a frame of which a window takes fresh ones. The windows behind it need the next frames: who
+    /// must wait for this one, because another thread decodes it, begins with one of those.
+    fn fresh_frame(&self, number: usize) -> Result<Arc<Literals>> {
+        let mut ahead = number.saturating_add(1)..number.saturating_add(self.most).min(self.patch.frames());
+        let begin = || {
+            ahead.any(|next| self.frames.prepare(to_u64(next), || self.decode(next)));
+        };
+        self.frames.get_meanwhile(to_u64(number), || self.decode(number), begin)
+    }
+
+    fn decode(&self, number: usize) -> Result<Literals> {
+        let stream = |at: Offset, buf: &mut [u8]| self.literals(at.get(), buf);
+        let (span, bytes) = self.patch.frame(number, &self.bases, &stream, &self.pools)?;
+        if let Some(spared) = self.spared.get() {
+            spared.keep(number, span.start(), &bytes);
+        }
+        Ok((span, bytes))
+    }
+
+    /// What windows want of frames that are not theirs: known when many windows are made.
+    fn spared(&self) -> Option<&Spared> {
+        if self.count.fetch_add(1, Ordering::Relaxed) < FEW {
+            return self.spared.get();
+        }
+        // A patch that is damaged is told of by who makes its windows.
+        Some(self.spared.get_or_init(|| self.wants().map(Wants::spared).unwrap_or_default()))
     }
 
     /// Bytes of the literal stream from `at` on.

@@ -1,9 +1,8 @@
 //! What a patch says about its result, compared with what its parts make of these bases.
 
-use super::Patched;
+use super::{LISTS, Patched};
 use crate::digest::{self, Leaf, Leaves, Tree, window, windows};
 use crate::error::{Error, Result};
-use crate::format::op::Op;
 use crate::format::section::{Entry, Section};
 use disk::{Cx, ReadAt, Task, Total};
 use ondisk::{Offset, Span};
@@ -30,13 +29,17 @@ impl<D: ReadAt + Send, B: ReadAt + Send> Patched<D, B> {
         let proof = Proof { patched: self, first, task: &*task, cx };
         let mut tree = Tree::default();
         let mut next = 0;
-        for number in 0..self.patch.sections() {
-            let section = self.patch.section(number)?;
-            proof.made(&section, make)?;
-            for entry in section.entries() {
-                proof.unlisted(next..entry.index, &mut tree)?;
-                tree.push(entry.leaf);
-                next = entry.index.saturating_add(1);
+        let numbers: Vec<usize> = (0..self.patch.sections()).collect();
+        for some in numbers.chunks(LISTS) {
+            cx.cancel.check()?;
+            let sections = some.par_iter().map(|number| self.patch.section(*number));
+            for section in sections.collect::<Result<Vec<_>>>()? {
+                proof.made(&section, make)?;
+                for entry in section.entries() {
+                    proof.unlisted(next..entry.index, &mut tree)?;
+                    tree.push(entry.leaf);
+                    next = entry.index.saturating_add(1);
+                }
             }
         }
         proof.unlisted(next..windows(len), &mut tree)?;
@@ -59,11 +62,13 @@ impl<D: ReadAt + Send, B: ReadAt + Send> Proof<'_, D, B> {
     fn made(&self, section: &Section, make: Make) -> Result<()> {
         section.entries().par_iter().try_for_each(|entry: &Entry| {
             self.cx.cancel.check()?;
-            let zeros = |ops: Vec<Op>| ops.iter().all(|op| matches!(op, Op::Zero(_)));
-            if make == Make::All || zeros(self.patched.ops(section, entry)?) {
+            let len = self.patched.patch.facts().target.len;
+            if make == Make::All {
                 self.patched.make(section, entry)?;
+            } else if entry.zeros && digest::leaf_of_zeros(entry.index, len) != entry.leaf {
+                return Err(Error::WrongResult { at: window(entry.index, len).start() });
             }
-            self.task.advance(window(entry.index, self.patched.patch.facts().target.len).len().get());
+            self.task.advance(window(entry.index, len).len().get());
             Ok(())
         })
     }
@@ -75,8 +80,8 @@ impl<D: ReadAt + Send, B: ReadAt + Send> Proof<'_, D, B> {
         while first < range.end {
             self.cx.cancel.check()?;
             let last = first.saturating_add(BATCH).min(range.end);
-            let one = |buffer: &mut Vec<u8>, index| self.value(index, buffer);
-            let leaves: Result<Vec<Leaf>> = (first..last).into_par_iter().map_init(Vec::new, one).collect();
+            let leaves: Result<Vec<Leaf>> =
+                (first..last).into_par_iter().map(|index| self.value(index)).collect();
             leaves?.into_iter().for_each(|leaf| tree.push(leaf));
             let done = Span::between(window(first, len).start(), window(last, len).start());
             self.task.advance(done.unwrap_or_default().len().get());
@@ -85,7 +90,7 @@ impl<D: ReadAt + Send, B: ReadAt + Send> Proof<'_, D, B> {
         Ok(())
     }
 
-    fn value(&self, index: u64, buffer: &mut Vec<u8>) -> Result<Leaf> {
+    fn value(&self, index: u64) -> Result<Leaf> {
         let len = self.patched.patch.facts().target.len;
         if let Some(leaf) = self.first.and_then(|first| first.as_part_of(index, len)) {
             return Ok(leaf);
@@ -95,7 +100,6 @@ impl<D: ReadAt + Send, B: ReadAt + Send> Proof<'_, D, B> {
             let why = "is not listed, although the first base has only a part of it";
             return Err(Error::damaged("the window", span.start(), why));
         }
-        buffer.resize(span.len().to_usize(), 0);
-        Ok(digest::leaf(index, len, buffer))
+        Ok(digest::leaf_of_zeros(index, len))
     }
 }

@@ -104,7 +104,12 @@ impl Spared {
                 let place = to_usize(place.start().get())..to_usize(place.end().get());
                 bytes.get(place).unwrap_or_default()
             };
-            wanted.spans.iter().flat_map(|(span, _)| part(span)).copied().collect()
+            // Exactly as much as was counted: growing takes up to twice that.
+            let len =
+                wanted.spans.last().map_or(0, |(span, before)| before.saturating_add(span.len().to_usize()));
+            let mut kept = Vec::with_capacity(len);
+            wanted.spans.iter().for_each(|(span, _)| kept.extend_from_slice(part(span)));
+            kept
         });
     }
 

@@ -2,7 +2,7 @@
 
 use super::layout::{BLOCK, Block, END_MAGIC, End, Header, MAGIC, Run, VERSION};
 use super::rolling::Rolling;
-use crate::digest::{Leaf, Leaves, WINDOW, each_window, leaf};
+use crate::digest::{Leaf, Leaves, WINDOW, each_window, leaf_of};
 use crate::error::{Error, Result};
 use crate::format::patch::refuse_huge;
 use disk::{Cx, ReadAt};
@@ -49,7 +49,9 @@ pub fn signature(disk: &dyn ReadAt, out: &mut (dyn Write + Send), cx: &Cx<'_>) -
     let (mut leaves, mut runs, mut written) = (Vec::new(), Vec::<Run>::new(), Ok(()));
     let mut count = 0_u64;
     let len = disk.len();
-    let look = |index: u64, bytes: &[u8]| (leaf(index, len, bytes), blocks(index, bytes));
+    let look = |index: u64, bytes: Option<&[u8]>| {
+        (leaf_of(index, len, bytes), blocks(index, bytes.unwrap_or_default()))
+    };
     each_window(disk, "signature", cx, look, |batch: Vec<(Leaf, Vec<(u64, Block)>)>| {
         for (leaf, blocks) in batch {
             leaves.push(leaf);

@@ -17,7 +17,7 @@ use crate::sandbox::{Needs, folder_of};
 use container::write::Layer;
 use container::{Container, Create, Format, Mapped};
 use delta::vcdiff::Decoded;
-use delta::{Patch, Patched};
+use delta::{Patch, Patched, WINDOW};
 use disk::{FileDev, ReadAt, Slice};
 use ondisk::Span;
 use std::path::Path;
@@ -148,5 +148,5 @@ fn image(disk: &dyn Mapped, to: &To<'_>, session: &Session) -> Result<Made, Fail
             return Err(make::refused(to.output, why).with_help("make it -O raw"));
         }
     };
-    fill(Begin::Replacing(to.output), Layer::flat(disk), &spec, false, None, session)
+    fill(Begin::Replacing(to.output), Layer::flat(disk).made_in(WINDOW), &spec, false, None, session)
 }

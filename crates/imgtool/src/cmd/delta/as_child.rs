@@ -13,7 +13,7 @@ use crate::open::Opened;
 use crate::output::Output;
 use container::write::Layer;
 use container::{BlockStatus, Container, Mapped};
-use delta::{Against, Patched};
+use delta::{Against, Patched, WINDOW};
 use disk::{ExtentMap, FileDev, ReadAt};
 use ondisk::{Len, Offset, Span};
 use stack::chain::Nothing;
@@ -119,7 +119,8 @@ pub(super) fn make(
     let stands = stands(output, format, &base)?;
     let spec = make::spec(format, made.len(), (Layout::default(), None), stands, session)?;
     let child = Child { made };
-    let image = fill(Begin::Replacing(output), Layer::own(&child), &spec, false, None, session)?;
+    let image =
+        fill(Begin::Replacing(output), Layer::own(&child).made_in(WINDOW), &spec, false, None, session)?;
     if let Some(file) = image.file()? {
         let mut child = Container::open(file, spec.format(), &session.limits).of(output)?;
         let id = child.parent_ref().and_then(|parent| parent.id);
