@@ -185,3 +185,16 @@ fn damage() {
     }
     assert!(apply(&[&base], &[patch.as_slice(), &[0]].concat()).is_err());
 }
+
+/// A block that was cleared is zeros, whatever zeros the base has there by chance.
+#[test]
+fn cleared_blocks_carry_nothing() {
+    let mut base = noise(5, 1 << 20);
+    base.chunks_exact_mut(200).for_each(|part| part[..40].fill(0));
+    let mut target = base.clone();
+    target[4096..500_000].fill(0);
+    let (_, stats) = patch_by(OPTIONS, &[&base], &target);
+    // Runs of zeros begin and end with words.
+    assert!(stats.literals < 16, "{stats:?}");
+    assert!(stats.zeros > 495_000, "{stats:?}");
+}

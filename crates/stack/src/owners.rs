@@ -17,7 +17,7 @@ use crate::region::Located;
 use crate::{Error, Result, view};
 use delta::Literal;
 use disk::{Cx, ReadAt};
-use ondisk::{Span, SpanSet};
+use ondisk::{Offset, Span, SpanSet};
 use std::collections::BTreeMap;
 
 /// What bytes are for.
@@ -185,16 +185,14 @@ impl Ledger<'_> {
         let first = self.parts.partition_point(|part| part.span.end() <= span.start());
         for part in self.parts.iter().skip(first).take_while(|part| part.span.start() < span.end()) {
             let Some(inside) = part.span.intersect(span) else { continue };
-            let up_to = |at: ondisk::Offset| {
+            let up_to = |at: Offset, sum: u64| {
                 let len = at.since(part.span.start()).unwrap_or_default();
-                let share = u128::from(part.packed).saturating_mul(len.get().into());
+                let share = u128::from(sum).saturating_mul(len.get().into());
                 let share = share.checked_div(part.span.len().get().into()).unwrap_or_default();
                 u64::try_from(share).unwrap_or(u64::MAX)
             };
-            amount.add(Amount {
-                packed: up_to(inside.end()).saturating_sub(up_to(inside.start())),
-                literal: inside.len().get(),
-            });
+            let share = |sum: u64| up_to(inside.end(), sum).saturating_sub(up_to(inside.start(), sum));
+            amount.add(Amount { packed: share(part.packed), literal: share(part.len) });
         }
         amount
     }

@@ -148,7 +148,14 @@ impl<'a> Matcher<'a> {
     fn compare(&mut self, (index, leaf): (u64, Leaf), bytes: &[u8], old: &[u8]) -> disk::Result<Matched> {
         let start = index.saturating_mul(WINDOW.get());
         let mut parts: Vec<(Range<usize>, Part)> = Vec::new();
-        let same = same::runs(bytes, old, LEAST);
+        let mut same = same::runs(bytes, old, LEAST);
+        // Zeros by chance among those of the target, where a block was cleared that the base still has.
+        let cleared = same::zeros(bytes, ZEROS);
+        same.retain(|run| {
+            let at = cleared.partition_point(|zeros| zeros.end < run.end);
+            let within = |zeros: &Range<usize>| zeros.start <= run.start && zeros.len() > run.len();
+            !cleared.get(at).is_some_and(within)
+        });
         let here = |run: &Range<usize>| {
             let at = start.saturating_add(to_u64(run.start));
             (run.clone(), Part::Copy { base: 0, at })

@@ -51,9 +51,10 @@ const BATCH: u64 = 2;
 /// Literal bytes of a frame, and of its dictionary at most. The smaller, the less has to be decompressed for any byte;
 /// the larger, the more is seen that was there already.
 const SMALL: Len = Len::mib(4);
-const MEDIUM: Len = Len::mib(8);
+const MEDIUM: Len = Len::mib(6);
+const XZ: Len = Len::mib(8);
 const LARGE: Len = Len::mib(16);
-/// The first levels that take medium and large ones.
+/// The first levels of zstd that take medium and large ones.
 const MIDDLE: i32 = 6;
 const DENSE: i32 = 13;
 
@@ -73,7 +74,8 @@ impl Options {
     const fn frame(self) -> Len {
         match (self.codec, self.level) {
             (Codec::Zstd, DENSE..) => LARGE,
-            (Codec::Xz, _) | (Codec::Zstd, MIDDLE..) => MEDIUM,
+            (Codec::Xz, _) => XZ,
+            (Codec::Zstd, MIDDLE..) => MEDIUM,
             (Codec::Zstd, _) => SMALL,
         }
     }

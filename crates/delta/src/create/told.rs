@@ -10,6 +10,8 @@ use std::mem::size_of;
 pub struct Literal {
     /// Where on the target.
     pub span: Span,
+    /// How many of its bytes.
+    pub len: u64,
     /// Their share of the frame that they are packed in.
     pub packed: u64,
 }
@@ -19,18 +21,18 @@ pub struct Literal {
 pub struct Literals {
     /// One behind the other.
     pub list: Vec<Literal>,
-    /// Bytes for which there was no room, and what they take.
-    pub missed: (u64, u64),
     room: usize,
+    /// What lies in the same 2^n bytes is told together.
+    coarse: u32,
 }
 
 impl Literals {
-    /// To be filled: a part of the memory is for them.
+    /// To be filled: a part of the memory is for them. Where it does not suffice, places are told less exactly.
     #[must_use]
     pub fn within(limits: &Limits) -> Self {
         let each = to_u64(size_of::<Literal>());
         let room = (limits.memory.get() >> 5).checked_div(each).unwrap_or_default();
-        Self { room: to_usize(room), ..Self::default() }
+        Self { room: to_usize(room).max(2), ..Self::default() }
     }
 
     /// To stay empty: nobody wants to know.
@@ -55,14 +57,43 @@ impl Literals {
             let before = up_to(done);
             done = done.saturating_add(span.len().get());
             let packed = up_to(done).saturating_sub(before);
-            if self.list.len() < self.room {
-                self.list.push(Literal { span: *span, packed });
-            } else {
-                self.missed.0 = self.missed.0.saturating_add(span.len().get());
-                self.missed.1 = self.missed.1.saturating_add(packed);
-            }
+            self.add(Literal { span: *span, len: span.len().get(), packed });
         }
     }
+
+    fn add(&mut self, literal: Literal) {
+        if let Some(last) = self.list.last_mut().filter(|last| near(last.span, literal.span, self.coarse)) {
+            last.join(literal);
+            return;
+        }
+        while self.list.len() >= self.room && self.coarse < u64::BITS {
+            self.coarse = self.coarse.saturating_add(1);
+            let coarse = self.coarse;
+            self.list.dedup_by(|literal, last| {
+                let near = near(last.span, literal.span, coarse);
+                if near {
+                    last.join(*literal);
+                }
+                near
+            });
+        }
+        self.list.push(literal);
+    }
+}
+
+impl Literal {
+    /// Together with what lies behind it.
+    fn join(&mut self, behind: Self) {
+        self.span = Span::between(self.span.start(), behind.span.end()).unwrap_or(self.span);
+        self.len = self.len.saturating_add(behind.len);
+        self.packed = self.packed.saturating_add(behind.packed);
+    }
+}
+
+/// Whether one ends in the 2^`coarse` bytes in which the next one begins.
+fn near(span: Span, behind: Span, coarse: u32) -> bool {
+    let unit = |at: u64| at.checked_shr(coarse).unwrap_or_default();
+    coarse > 0 && unit(span.end().get().saturating_sub(1)) == unit(behind.start().get())
 }
 
 /// Adds a place behind the others.
@@ -80,7 +111,7 @@ mod tests {
     use ondisk::Offset;
 
     #[test]
-    fn shares_add_up_and_room_ends() {
+    fn shares_add_up_and_places_grow_coarse() {
         let mut places = Vec::new();
         for (at, len) in [(10, 5), (15, 5), (40, 1), (100, 1000)] {
             place(&mut places, Offset::new(at), len);
@@ -88,10 +119,16 @@ mod tests {
         assert_eq!(places.len(), 3);
         let mut told = Literals { room: 4, ..Literals::default() };
         told.frame(&places, 777);
-        assert_eq!(told.list.iter().map(|literal| literal.packed).sum::<u64>(), 777);
+        let packed = |told: &Literals| told.list.iter().map(|literal| literal.packed).sum::<u64>();
+        let len = |told: &Literals| told.list.iter().map(|literal| literal.len).sum::<u64>();
+        assert_eq!((packed(&told), len(&told)), (777, 1011));
         assert_eq!(told.list[0].span.len(), Len::new(10));
-        told.frame(&places, 100);
-        assert_eq!((told.list.len(), told.missed), (4, (1001, 100)));
+        let later: Vec<Span> =
+            (1..1000).map(|at| Span::new(Offset::new(at << 20), Len::new(100)).unwrap()).collect();
+        told.frame(&later, 100_000);
+        assert!((2..=4).contains(&told.list.len()), "{told:?}");
+        assert_eq!((packed(&told), len(&told)), (100_777, 1011 + 99_900));
+        assert!(told.list.is_sorted_by(|a, b| a.span.end() <= b.span.start()), "{told:?}");
         assert!(!Literals::nowhere().wanted());
     }
 }

@@ -39,13 +39,7 @@ pub(super) fn owners(
 ) -> Result<Owners, Failure> {
     let cx = session.cx();
     let layout = stack::discover(target, &cx).of(name)?;
-    let mut owners = owners::find(target, &layout, &literals.list, FILES, &cx).of(name)?;
-    let (missed, packed) = literals.missed;
-    if missed > 0 {
-        let (missed, packed) = (Human(Len::new(missed)), Human(Len::new(packed)));
-        owners.notes.push(format!("whose the last {missed} are ({packed} in the patch) takes more --memory"));
-    }
-    Ok(owners)
+    owners::find(target, &layout, &literals.list, FILES, &cx).of(name)
 }
 
 /// Says it.
