@@ -7,7 +7,6 @@ use super::limits::OPS;
 use super::varint;
 use crate::digest::window;
 use ondisk::{Len, Offset};
-use std::collections::BTreeMap;
 
 /// Kinds, as they are stored.
 mod kind {
@@ -55,18 +54,30 @@ impl Op {
 }
 
 /// Where copies from each base are expected: what to add to a position of the target. Wraps around.
-#[derive(Default)]
-struct Expected(BTreeMap<usize, u64>);
+struct Expected(Vec<u64>);
 
 impl Expected {
-    fn slot(&mut self, base: usize) -> &mut u64 {
-        self.0.entry(base).or_default()
+    fn new(bases: usize) -> Self {
+        Self(vec![0; bases])
+    }
+
+    /// The shift that a copy from `base` tells as a difference.
+    fn shift(&mut self, base: usize, difference: u64) -> u64 {
+        let Some(slot) = self.0.get_mut(base) else { return 0 };
+        *slot = slot.wrapping_add(difference);
+        *slot
+    }
+
+    /// The difference that tells a shift.
+    fn difference(&mut self, base: usize, shift: u64) -> u64 {
+        let Some(slot) = self.0.get_mut(base) else { return 0 };
+        shift.wrapping_sub(std::mem::replace(slot, shift))
     }
 }
 
 /// The instructions of window `index`, which takes fresh bytes from `literals` on, as bytes.
 pub fn encode(ops: &[Op], index: u64, mut literals: u64, bases: usize, out: &mut Vec<u8>) {
-    let mut expected = Expected::default();
+    let mut expected = Expected::new(bases);
     let mut anywhere = 0_u64;
     let mut at = index.saturating_mul(crate::WINDOW.get());
     for op in ops {
@@ -82,10 +93,7 @@ pub fn encode(ops: &[Op], index: u64, mut literals: u64, bases: usize, out: &mut
                 if bases > 1 {
                     varint::put(out, ondisk::num::to_u64(base));
                 }
-                let slot = expected.slot(base);
-                let shift = from.wrapping_sub(at);
-                varint::put(out, varint::fold(shift.wrapping_sub(*slot)));
-                *slot = shift;
+                varint::put(out, varint::fold(expected.difference(base, from.wrapping_sub(at))));
             }
             Op::Again { at: from, len } if from.saturating_add(len) <= literals => {
                 varint::put(out, head(kind::AGAIN));
@@ -133,7 +141,7 @@ pub fn each(
     mut seen: impl FnMut(Op),
 ) -> Result<(), &'static str> {
     let span = window(index, bounds.target);
-    let mut expected = Expected::default();
+    let mut expected = Expected::new(bounds.bases.len());
     let mut anywhere = 0_u64;
     let mut at = span.start().get();
     let mut count = 0_usize;
@@ -155,9 +163,7 @@ pub fn each(
                 let limit = bounds.bases.get(ondisk::num::to_usize(base)).ok_or("names an unknown base")?;
                 let base = ondisk::num::to_usize(base);
                 let difference = varint::take(&mut bytes).ok_or("ends within an instruction")?;
-                let slot = expected.slot(base);
-                *slot = slot.wrapping_add(varint::unfold(difference));
-                let from = at.wrapping_add(*slot);
+                let from = at.wrapping_add(expected.shift(base, varint::unfold(difference)));
                 let inside = from.checked_add(len).is_some_and(|end| end <= limit.get());
                 if !inside {
                     return Err("copies from behind the end of a base");
