@@ -170,10 +170,12 @@ fn streams() {
     let patch = pair.patch();
     let made = Command::new(IMGTOOL)
         .current_dir(pair.dir.path())
-        .args(["delta", "create", "--base", "base.raw", "target.raw", "-o", "-"])
+        .args(["delta", "create", "--stats", "--base", "base.raw", "target.raw", "-o", "-"])
         .output()
         .unwrap();
     assert!(made.status.success() && made.stdout == read(&patch).unwrap());
+    let words = String::from_utf8_lossy(&made.stderr);
+    assert!(words.contains("-: a patch of") && words.contains("outside filesystems"), "{words}");
     let applied = Command::new(IMGTOOL)
         .current_dir(pair.dir.path())
         .args(["delta", "apply", "--no-cache", "--base", "base.raw", "p", "-o", "-"])

@@ -13,7 +13,7 @@ use crate::kit::{document, ends, seen};
 use crate::refused::{patch, refused};
 
 pub const PV: u64 = 1 << 20;
-const PV_LEN: u64 = 159 << 20;
+pub const PV_LEN: u64 = 159 << 20;
 
 /// A disk with one physical volume: swap, a root filesystem, another one, and free extents.
 pub fn disk(dir: &Path) -> PathBuf {
@@ -43,7 +43,7 @@ fn span() -> Span {
     Span::new(Offset::new(PV), Len::new(PV_LEN)).unwrap()
 }
 
-fn runs(disk: &Path, name: &str) -> Vec<Span> {
+pub fn runs(disk: &Path, name: &str) -> Vec<Span> {
     let all = extents(disk, span());
     all.into_iter().filter(|one| one.volume == name).map(|one| one.span).collect()
 }

@@ -111,3 +111,33 @@ fn of_hostile_images() {
         assert_bounded(&scattered, line, 32, &[0]);
     }
 }
+
+/// An index of everything would take more than there is: the bases are looked at less densely.
+#[test]
+fn of_differences() {
+    let dir = tempfile::tempdir().unwrap();
+    let [base, target, patch] = ["base.raw", "target.raw", "p"].map(|name| dir.path().join(name));
+    for (path, shift, seed) in [(&base, 0, 0), (&target, 4099, 500)] {
+        let file = File::create(path).unwrap();
+        file.set_len(8 << 30).unwrap();
+        for at in 0..96_u64 {
+            // Every tenth piece is another one, the others have moved.
+            let seed = if at % 10 == 3 { at + seed } else { at };
+            let place = ((at * 80) << 20) + shift;
+            std::os::unix::fs::FileExt::write_all_at(&file, &noise(seed, 4 << 20), place).unwrap();
+        }
+    }
+    let line = format!("delta create --base {} @ -o {}", base.display(), patch.display());
+    for memory in [64, 128] {
+        assert_bounded(&target, &format!("{line} --drop-free --stats"), memory, &[0]);
+    }
+    let size = patch.metadata().unwrap().len();
+    assert!(size < 50 << 20, "{size} bytes for 40 MiB of new ones");
+    assert_bounded(
+        &patch,
+        &format!("delta apply --no-cache --base {} @ -o {}", base.display(), dir.path().join("o").display()),
+        64,
+        &[0],
+    );
+    assert_bounded(&patch, &format!("delta verify --no-cache --base {} @", base.display()), 64, &[0]);
+}

@@ -109,6 +109,12 @@ impl Output {
         Ok(())
     }
 
+    /// Standard output has carried content: what is said of it goes to standard error.
+    pub fn beside_content(&mut self) {
+        self.color = false;
+        self.stdout = Box::new(io::stderr());
+    }
+
     /// Standard output for the content of files; its errors become a [`Failure`] with [`Failure::stdout`].
     pub fn bytes(&mut self) -> &mut dyn Write {
         &mut self.stdout

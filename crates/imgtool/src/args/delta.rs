@@ -4,7 +4,7 @@ use super::{Change, OutFormat};
 use clap::{Subcommand, ValueEnum, ValueHint};
 use ondisk::size::parse_bytes;
 use ondisk::{Len, Offset, Span};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is to be done with the difference of images.
 #[derive(Clone, Debug, Subcommand)]
@@ -21,6 +21,20 @@ pub enum Delta {
     Compose(DeltaCompose),
     /// Write down of an image what it takes to make patches upon it without it
     Signature(DeltaSignature),
+}
+
+impl Delta {
+    /// Whether standard output carries what is made.
+    pub(super) fn streams(&self) -> bool {
+        let output = match self {
+            Self::Create(create) => Some(&create.output),
+            Self::Apply(apply) => apply.output.as_ref(),
+            Self::Compose(compose) => Some(&compose.output),
+            Self::Signature(signature) => Some(&signature.output),
+            Self::Info(_) | Self::Verify(_) => None,
+        };
+        output.is_some_and(|output| output == Path::new("-"))
+    }
 }
 
 /// The images that a patch stands on.

@@ -152,6 +152,9 @@ impl Args {
             Command::Convert(convert) if self.globals.json && convert.streams() => {
                 Err(Failure::usage("--json cannot be used where standard output carries a disk"))
             }
+            Command::Delta(delta) if self.globals.json && !self.globals.dry_run && delta.streams() => {
+                Err(Failure::usage("--json cannot be used where standard output carries what is made"))
+            }
             Command::Fs(fs) if self.globals.json && fs.streams() => {
                 Err(Failure::usage("--json cannot be used where standard output carries a file"))
             }

@@ -130,6 +130,8 @@ fn refusals() {
         ("create a 1G -f qcow2", "there is none"),
         ("fs cat a /x --json", "standard output"),
         ("fs tar-out a --json", "standard output"),
+        ("delta create --base a b -o - --json", "standard output"),
+        ("delta apply --base a p -o - --json", "standard output"),
         ("fs find a --name [", "ends in the middle"),
         ("grow a 1G --base b", "read one virtual disk"),
         ("convert - b -f raw --base b", "read one virtual disk"),

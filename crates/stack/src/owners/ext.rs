@@ -13,6 +13,9 @@ use std::collections::BinaryHeap;
 /// Numbers below this one, but for the root, are no files of anybody.
 const FIRST: u32 = 11;
 
+/// A filesystem may claim so many times the blocks that it has: more than a few are shared only where it is damaged.
+const SHARED: u64 = 4;
+
 /// A filesystem that claims its bytes.
 pub(super) struct Claims<'a, 'p> {
     pub(super) fs: &'a Filesystem<'a>,
@@ -77,10 +80,11 @@ impl Claims<'_, '_> {
     /// File by file; the largest ones, and all folders.
     fn inodes(&mut self, most: usize, found: &mut Found) -> disk::Result<(Largest, Vec<u32>)> {
         let (mut largest, mut folders) = (Largest::new(), Vec::new());
+        let mut blocks = self.fs.geom().blocks.0.saturating_mul(SHARED);
         let budget = self.cx.limits.budget("the list of folders");
         for group in self.fs.geom().all_groups() {
-            self.cx.cancel.check()?;
             for ino in self.used(group, found)? {
+                self.cx.cancel.check()?;
                 let inode = match self.fs.inode(ino) {
                     Ok(inode) => inode,
                     Err(error) => {
@@ -93,7 +97,7 @@ impl Claims<'_, '_> {
                     budget.take(ondisk::Len::new(4))?;
                     folders.push(ino.0);
                 }
-                let amount = self.blocks(&inode, what, found)?;
+                let amount = self.blocks(&inode, what, &mut blocks, found)?;
                 if what == Use::Files && amount.literal > 0 {
                     largest.push(Reverse((amount, ino.0)));
                 }
@@ -116,7 +120,14 @@ impl Claims<'_, '_> {
         }
     }
 
-    fn blocks(&mut self, inode: &Inode, what: Use, found: &mut Found) -> disk::Result<Amount> {
+    /// What an inode has, as far as there are blocks `left`.
+    fn blocks(
+        &mut self,
+        inode: &Inode,
+        what: Use,
+        left: &mut u64,
+        found: &mut Found,
+    ) -> disk::Result<Amount> {
         let mut amount = Amount::default();
         if let Some(block) = inode.xattr_block() {
             self.claim(block, BlockCount(1), Use::Metadata)?;
@@ -127,6 +138,15 @@ impl Claims<'_, '_> {
             Err(error) => return found.note(error).map(|()| amount),
         };
         for piece in walk {
+            let count = piece.as_ref().map_or(1, |piece| match piece {
+                Piece::Run(run) => run.count.0,
+                Piece::Node(..) => 1,
+            });
+            let Some(rest) = left.checked_sub(count) else {
+                found.damaged = found.damaged.saturating_add(1);
+                break;
+            };
+            *left = rest;
             match piece {
                 Ok(Piece::Run(run)) => amount.add(self.claim(run.start, run.count, what)?),
                 Ok(Piece::Node(block, _)) => drop(self.claim(block, BlockCount(1), Use::Metadata)?),

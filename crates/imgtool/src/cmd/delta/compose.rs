@@ -34,7 +34,7 @@ pub(super) fn run(args: &DeltaCompose, session: &Session, out: &mut Output) -> R
     })?;
     let written = !session.globals.dry_run;
     if is_stdio(&args.output) && written {
-        return Ok(Exit::Done);
+        out.beside_content();
     }
     let would = if written { "" } else { "would be " };
     out.report(format!("{}: {would}a patch of {} ({len} bytes)", show(&args.output), Human(len)));

@@ -46,8 +46,7 @@ pub(super) fn run(args: &DeltaCreate, session: &Session, out: &mut Output) -> Re
         session.confine(&needs.writing(folder_of(&args.output)), out);
     }
     let signatures = signature::read(signatures, session)?;
-    let tells = session.globals.dry_run || !is_stdio(&args.output);
-    let whose = args.stats && tells && args.format == PatchFormat::Native;
+    let whose = args.stats && args.format == PatchFormat::Native;
     let told = written(&args.output, session, |to| {
         let made = target.with_disk(session, out, |disk| {
             let free = args.drop_free.then(|| free_of(disk, session)).transpose().of(&args.target)?;

@@ -32,7 +32,7 @@ pub(super) fn run(args: &DeltaSignature, session: &Session, out: &mut Output) ->
     })?;
     let written = !session.globals.dry_run;
     if is_stdio(&args.output) && written {
-        return Ok(Exit::Done);
+        out.beside_content();
     }
     let would = if written { "" } else { "would be " };
     out.report(format!("{}: {would}a signature of {} ({len} bytes)", show(&args.output), Human(len)));

@@ -51,7 +51,7 @@ pub(super) fn tell(
 ) -> Result<Exit, Failure> {
     let written = !session.globals.dry_run;
     if is_stdio(&args.output) && written {
-        return Ok(Exit::Done);
+        out.beside_content();
     }
     let stats = &told.stats;
     let would = if written { "" } else { "would be " };
