@@ -10,15 +10,18 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, compress_bound, get_er
 
 /// A window of zstd, which reaches over the largest dictionary and frame.
 const WINDOW_LOG: u32 = 25;
-/// Tables of middle levels, hash and chain: they remember all places of a dictionary. By themselves they are made for less.
-const TABLES: (u32, u32) = (22, 22);
-/// Those of quick levels stay in the cache of the processor: what they forget is half a percent, what they would miss it
-/// for a quarter of the time.
-const QUICK_TABLES: (u32, u32) = (19, 18);
-/// The last quick level.
-const QUICK: i32 = 4;
-/// The last level that is told how large tables are.
-const MIDDLE: i32 = 12;
+/// What zstd is told for each level: its own level, and the logarithms of its tables of hashes and chains. By themselves
+/// tables are made for less than a dictionary; those of quick levels stay in the cache of the processor all the same:
+/// what they forget is less than a percent, what they would miss it for a quarter of the time.
+const fn effort(level: i32) -> (i32, Option<(u32, u32)>) {
+    match level {
+        ..=2 => (level, Some((19, 18))),
+        3 | 4 => (5, Some((21, 20))),
+        5..=12 => (level, Some((22, 22))),
+        _ => (level, None),
+    }
+}
+
 /// The smallest dictionary of LZMA2.
 const LZMA_LEAST: u32 = 4096;
 
@@ -115,10 +118,10 @@ fn zstd(bytes: &[u8], dictionary: &[u8], level: i32) -> Result<Vec<u8>> {
     let coded = |code: usize| failed(std::io::Error::other(get_error_name(code)));
     let mut context = CCtx::create();
     let window = to_u64(bytes.len().saturating_add(dictionary.len())).next_power_of_two().ilog2();
+    let (level, tables) = effort(level);
     let every = [CParameter::CompressionLevel(level), CParameter::WindowLog(window.clamp(10, WINDOW_LOG))];
-    let (hash, chain) = if level <= QUICK { QUICK_TABLES } else { TABLES };
-    let tables = [CParameter::HashLog(hash), CParameter::ChainLog(chain)];
-    for parameter in every.into_iter().chain(tables.into_iter().filter(|_| level <= MIDDLE)) {
+    let tables = tables.map(|(hash, chain)| [CParameter::HashLog(hash), CParameter::ChainLog(chain)]);
+    for parameter in every.into_iter().chain(tables.into_iter().flatten()) {
         context.set_parameter(parameter).map_err(coded)?;
     }
     if !dictionary.is_empty() {

@@ -5,10 +5,11 @@ use super::rolling::Rolling;
 use crate::digest::{Leaf, Leaves, WINDOW, each_window, leaf_of};
 use crate::error::{Error, Result};
 use crate::format::patch::refuse_huge;
-use disk::{Cx, ReadAt};
+use disk::{Budget, Cx, ReadAt};
 use ondisk::num::{low32, to_u64};
 use ondisk::{Len, Offset, Span};
 use std::io::{self, Write};
+use std::mem::size_of;
 use zerocopy::IntoBytes;
 
 /// What is written, and its digest.
@@ -49,6 +50,7 @@ pub fn signature(disk: &dyn ReadAt, out: &mut (dyn Write + Send), cx: &Cx<'_>) -
     let (mut leaves, mut runs, mut written) = (Vec::new(), Vec::<Run>::new(), Ok(()));
     let mut count = 0_u64;
     let len = disk.len();
+    let budget = cx.limits.budget("the runs of a signature");
     let look = |index: u64, bytes: Option<&[u8]>| {
         (leaf_of(index, len, bytes), blocks(index, bytes.unwrap_or_default()))
     };
@@ -56,18 +58,18 @@ pub fn signature(disk: &dyn ReadAt, out: &mut (dyn Write + Send), cx: &Cx<'_>) -
         for (leaf, blocks) in batch {
             leaves.push(leaf);
             for (number, block) in blocks {
-                add(&mut runs, number);
                 count = count.saturating_add(1);
                 if written.is_ok() {
-                    written = out.put(block.as_bytes()).map_err(failed(out.len));
+                    let put = |()| out.put(block.as_bytes()).map_err(failed(out.len));
+                    written = add(&mut runs, number, &budget).and_then(put);
                 }
             }
         }
     })?;
     written?;
-    let mut rest = leaves.as_bytes().to_vec();
-    rest.extend(runs.as_bytes());
-    out.put(&rest).map_err(failed(out.len))?;
+    for part in [leaves.as_bytes(), runs.as_bytes()] {
+        out.put(part).map_err(failed(out.len))?;
+    }
     let digest = *Leaves::new(len, leaves).digest().as_bytes();
     let mut end = End {
         blocks: count.into(),
@@ -101,11 +103,15 @@ pub fn strong(block: &[u8]) -> [u8; 12] {
 }
 
 /// Adds a block to the last run, or begins another.
-fn add(runs: &mut Vec<Run>, number: u64) {
+fn add(runs: &mut Vec<Run>, number: u64, budget: &Budget) -> Result<()> {
     match runs.last_mut() {
         Some(run) if run.first.get().saturating_add(run.count.get()) == number => {
             run.count.set(run.count.get().saturating_add(1));
         }
-        _ => runs.push(Run { first: number.into(), count: 1.into() }),
+        _ => {
+            budget.take(Len::new(to_u64(size_of::<Run>())))?;
+            runs.push(Run { first: number.into(), count: 1.into() });
+        }
     }
+    Ok(())
 }
