@@ -46,5 +46,6 @@ mod refused;
 mod repair;
 mod sparsify;
 mod sr;
+mod sr_convert;
 mod surroundings;
 mod vcdiff;

@@ -15,18 +15,18 @@ use testkit::vhd::{Block, Image, content, seal};
 
 use crate::kit::{assert_told, document, ends, on, seen};
 
-const SR: &str = "b1a3f8a5-5d2e-4f7c-9a10-5d0f7ce2b001";
-const BASE: &str = "0a1b2c3d-0001-4000-8000-00000000000a";
-const LEAF: &str = "0a1b2c3d-0002-4000-8000-00000000000b";
-const SNAPSHOT: &str = "0a1b2c3d-0003-4000-8000-00000000000c";
-const RAW: &str = "0a1b2c3d-0004-4000-8000-00000000000d";
-const ALL: [&str; 4] = [BASE, LEAF, SNAPSHOT, RAW];
-const EXTENT: u64 = 4 << 20;
-const DISK: u64 = 6 << 20;
+pub const SR: &str = "b1a3f8a5-5d2e-4f7c-9a10-5d0f7ce2b001";
+pub const BASE: &str = "0a1b2c3d-0001-4000-8000-00000000000a";
+pub const LEAF: &str = "0a1b2c3d-0002-4000-8000-00000000000b";
+pub const SNAPSHOT: &str = "0a1b2c3d-0003-4000-8000-00000000000c";
+pub const RAW: &str = "0a1b2c3d-0004-4000-8000-00000000000d";
+pub const ALL: [&str; 4] = [BASE, LEAF, SNAPSHOT, RAW];
+pub const EXTENT: u64 = 4 << 20;
+pub const DISK: u64 = 6 << 20;
 
 /// The images of a repository: a base copy, a leaf and a snapshot over it, and a raw disk.
-struct Images {
-    base: Vec<u8>,
+pub struct Images {
+    pub base: Vec<u8>,
     leaf: Vec<u8>,
     snapshot: Vec<u8>,
     raw: Vec<u8>,
@@ -34,7 +34,7 @@ struct Images {
 
 impl Images {
     /// `name_of` says how a child names the image of a parent.
-    fn new(name_of: impl Fn(&str) -> String) -> Self {
+    pub fn new(name_of: impl Fn(&str) -> String) -> Self {
         let base = Image {
             uuid: *b"base copy's uuid",
             blocks: vec![Block::whole(0), Block::whole(2)],
@@ -55,12 +55,12 @@ impl Images {
         }
     }
 
-    fn of(&self, vdi: &str) -> &[u8] {
+    pub fn of(&self, vdi: &str) -> &[u8] {
         [&self.base, &self.leaf, &self.snapshot, &self.raw][ALL.iter().position(|one| *one == vdi).unwrap()]
     }
 
     /// What a guest sees.
-    fn disk(&self, vdi: &str) -> Vec<u8> {
+    pub fn disk(&self, vdi: &str) -> Vec<u8> {
         match vdi {
             RAW => self.raw.clone(),
             BASE => content(&self.base, None),
@@ -70,7 +70,7 @@ impl Images {
 }
 
 /// Marks an image as the parent of others.
-fn hidden(mut image: Vec<u8>) -> Vec<u8> {
+pub fn hidden(mut image: Vec<u8>) -> Vec<u8> {
     let end = image.len() - 512;
     for at in [0, end] {
         image[at + 85] = 1;
@@ -80,7 +80,7 @@ fn hidden(mut image: Vec<u8>) -> Vec<u8> {
 }
 
 /// As an image lies in a volume: at its start, with the footer in the last sector.
-fn inflated(image: &[u8], len: usize) -> Vec<u8> {
+pub fn inflated(image: &[u8], len: usize) -> Vec<u8> {
     let (body, footer) = image.split_at(image.len() - 512);
     let mut bytes = body.to_vec();
     bytes.resize(len - 512, 0xdd);
@@ -89,7 +89,7 @@ fn inflated(image: &[u8], len: usize) -> Vec<u8> {
 }
 
 /// The name of a volume's device node.
-fn node(vdi: &str) -> String {
+pub fn node(vdi: &str) -> String {
     format!("./VG_XenStorage--{}-VHD--{}", SR.replace('-', "--"), vdi.replace('-', "--"))
 }
 
@@ -120,12 +120,12 @@ fn mgt() -> Vec<u8> {
 
 /// Where the physical volume lies in a file.
 #[derive(Clone, Copy)]
-struct At(u64, u64);
+pub struct At(u64, u64);
 
-const WHOLE: At = At(0, 160 << 20);
+pub const WHOLE: At = At(0, 160 << 20);
 
 /// Makes a volume group with volumes of so many extents; one of them has two segments.
-fn group(disk: &Path, at: At, vg: &str, volumes: &[(&str, u32)]) {
+pub fn group(disk: &Path, at: At, vg: &str, volumes: &[(&str, u32)]) {
     with_lvm(disk, at, |lvm| {
         lvm.create(vg, &["--metadatasize", "10M"], &[]);
         for (name, count) in volumes {
@@ -139,13 +139,13 @@ fn group(disk: &Path, at: At, vg: &str, volumes: &[(&str, u32)]) {
     });
 }
 
-fn with_lvm<T>(disk: &Path, at: At, work: impl FnOnce(&Lvm<'_>) -> T) -> T {
+pub fn with_lvm<T>(disk: &Path, at: At, work: impl FnOnce(&Lvm<'_>) -> T) -> T {
     let devices = [Loop::span(disk, Offset::new(at.0), Len::new(at.1))];
     work(&Lvm::on(&devices))
 }
 
 /// Writes a volume, from its start.
-fn fill(disk: &Path, at: At, volume: &str, bytes: &[u8]) {
+pub fn fill(disk: &Path, at: At, volume: &str, bytes: &[u8]) {
     let all = extents(disk, Span::new(Offset::new(at.0), Len::new(at.1)).unwrap());
     let file = File::options().write(true).open(disk).unwrap();
     let mut rest = bytes;
@@ -179,7 +179,7 @@ fn sparse(dir: &Path, len: u64) -> PathBuf {
     disk
 }
 
-fn whole() -> (tempfile::TempDir, PathBuf, Images) {
+pub fn whole() -> (tempfile::TempDir, PathBuf, Images) {
     let (dir, images) = (tempfile::tempdir().unwrap(), Images::new(node));
     let disk = sparse(dir.path(), WHOLE.1);
     lvhd(&disk, WHOLE, &images);
@@ -194,7 +194,7 @@ fn assert_content(sr: &Path, images: &Images) {
     }
 }
 
-fn vdi<'d>(document: &'d Value, uuid: &str) -> &'d Value {
+pub fn vdi<'d>(document: &'d Value, uuid: &str) -> &'d Value {
     let vdis = document["vdis"].as_array().unwrap();
     vdis.iter().find(|vdi| vdi["uuid"] == uuid).unwrap_or_else(|| panic!("{document}"))
 }
@@ -260,7 +260,7 @@ fn a_folder_of_files_is_a_repository() {
     assert!(ends(1, &sr, "sr check @").contains("not finished"));
 }
 
-fn files(folder: &Path, images: &Images) {
+pub fn files(folder: &Path, images: &Images) {
     for vdi in ALL {
         let name = format!("{vdi}.{}", if vdi == RAW { "raw" } else { "vhd" });
         std::fs::write(folder.join(name), images.of(vdi)).unwrap();

@@ -41,7 +41,7 @@ fn convert(path: &Path, format: Format, new: &Create) {
 }
 
 fn vhd(len: Len, kind: vhd::create::New) -> Create {
-    Create::Vhd(vhd::create::Spec { len, uuid: Uuid([7; 16]), now: 1_700_000_000, kind })
+    Create::Vhd(vhd::create::Spec { len, uuid: Uuid([7; 16]), now: 1_700_000_000, kind, hidden: false })
 }
 
 fn fixed(len: Len) -> Create {

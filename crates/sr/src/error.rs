@@ -43,6 +43,26 @@ pub enum Error {
         /// Where.
         sr: String,
     },
+    /// The host has begun something, or left something behind.
+    #[error("{what}: the host has not finished it")]
+    Busy {
+        /// The names of journals, and of what was left.
+        what: String,
+    },
+    /// It cannot be copied as it is.
+    #[error("the repository is damaged: {what}")]
+    Damaged {
+        /// The first damage that was found.
+        what: String,
+    },
+    /// Files cannot hold it.
+    #[error("{vdi}: {why}")]
+    Kept {
+        /// Which.
+        vdi: Uuid,
+        /// Why not.
+        why: &'static str,
+    },
     /// A VDI stands on something that is not there, or on itself.
     #[error("{vdi}: {why}")]
     Chain {
@@ -61,8 +81,8 @@ impl Classified for Error {
             Self::Lvm(inner) => inner.class(),
             Self::Ext(inner) => inner.class(),
             Self::Image { source, .. } => source.class(),
-            Self::None(_) | Self::Chain { .. } => Class::Corrupt,
-            Self::Several(_) | Self::NoVdi { .. } => Class::Refused,
+            Self::None(_) | Self::Chain { .. } | Self::Damaged { .. } => Class::Corrupt,
+            Self::Several(_) | Self::NoVdi { .. } | Self::Busy { .. } | Self::Kept { .. } => Class::Refused,
         }
     }
 
@@ -75,7 +95,9 @@ impl Classified for Error {
             Self::Image { source, .. } => source.help(),
             Self::Several(_) => Some("name the partition with -p".to_owned()),
             Self::NoVdi { .. } => Some("`imgtool sr scan` lists them".to_owned()),
-            Self::None(_) | Self::Chain { .. } => None,
+            Self::Busy { .. } => Some("attach the repository to a host once, which finishes it".to_owned()),
+            Self::Damaged { .. } => Some("`imgtool sr check` tells all that is damaged".to_owned()),
+            Self::None(_) | Self::Chain { .. } | Self::Kept { .. } => None,
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Image {
     pub hidden: bool,
     /// The identity by which children know it.
     pub id: Option<Uuid>,
+    /// When it was made, in seconds since 1970, where it says so.
+    pub timestamp: Option<u64>,
     /// What it says about its parent.
     pub wanted: Option<ParentRef>,
 }
@@ -282,12 +284,13 @@ fn damage(error: &Error) -> container::Finding {
 
 impl Image {
     fn of(image: &Container<Bytes>) -> Self {
-        let hidden = match image.facts() {
-            Facts::Vhd(facts) => facts.hidden,
-            Facts::Qcow2(facts) => facts.hidden,
-            _ => false,
+        let (hidden, timestamp) = match image.facts() {
+            Facts::Vhd(facts) => (facts.hidden, Some(facts.timestamp)),
+            Facts::Qcow2(facts) => (facts.hidden, None),
+            _ => (false, None),
         };
-        Self { virtual_len: image.virtual_len(), hidden, id: image.uuid(), wanted: image.parent_ref() }
+        let (virtual_len, id, wanted) = (image.virtual_len(), image.uuid(), image.parent_ref());
+        Self { virtual_len, hidden, id, timestamp, wanted }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Create {
     pub compression: Compression,
     /// The parent.
     pub backing: Option<Backing>,
+    /// Marked as the parent of others, as XenServer does.
+    pub hidden: bool,
 }
 
 /// How an empty file becomes an image.
@@ -81,6 +83,7 @@ impl Create {
             lazy_refcounts: false,
             compression: Compression::Deflate,
             backing: None,
+            hidden: false,
         }
     }
 
@@ -133,6 +136,7 @@ impl Create {
         let plain = self.refcount_order == 4
             && !self.extended_l2
             && !self.lazy_refcounts
+            && !self.hidden
             && self.compression == Compression::Deflate;
         if !(self.version == 3 || (self.version == 2 && plain)) || self.refcount_order > 6 {
             return usage("these options need version 3 of qcow2");
@@ -191,8 +195,11 @@ impl Create {
             record.header_length.set(length);
         }
         let mut extensions = Vec::new();
+        if self.hidden {
+            extensions.extend(hidden_extension());
+        }
         if let Some(backing) = &self.backing {
-            extensions = backing_format(backing.format);
+            extensions.extend(backing_format(backing.format));
             let at = to_u64(extensions.len()).saturating_add(length.into());
             record.backing_file_offset.set(at);
             record.backing_file_size.set(low32(to_u64(backing.name.len())));
@@ -208,6 +215,13 @@ impl Create {
         }
         Ok(padded(bytes, geo))
     }
+}
+
+/// The extension that marks the parent of others.
+fn hidden_extension() -> Vec<u8> {
+    let mut bytes = [extension::HIDDEN.to_be_bytes(), 8_u32.to_be_bytes()].concat();
+    bytes.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+    bytes
 }
 
 /// The extension that names the format, and the end of the extensions.

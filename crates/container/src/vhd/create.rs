@@ -26,6 +26,8 @@ pub struct Spec {
     pub now: u64,
     /// The kind, with what it needs.
     pub kind: New,
+    /// Marked as the parent of others, as XenServer does.
+    pub hidden: bool,
 }
 
 /// The kind of a new image.
@@ -119,6 +121,7 @@ fn footer(spec: &Spec, kind: Kind) -> Footer {
         }
         .into(),
         unique_id: spec.uuid.0,
+        hidden: u8::from(spec.hidden),
         ..Footer::new_zeroed()
     };
     Geometry::for_len(spec.len).store(&mut footer);

@@ -20,6 +20,7 @@ fn all_kinds() {
         Create { cluster_bits: 21, refcount_order: 0, ..plain(8 << 40) },
         Create { cluster_bits: 14, extended_l2: true, lazy_refcounts: true, ..plain(SIZE) },
         Create { compression: Compression::Zstd, ..plain(SIZE) },
+        Create { hidden: true, ..plain(0) },
     ];
     for kind in kinds {
         let mut file = MemDisk::new(Len::ZERO);
@@ -46,7 +47,8 @@ fn a_child_states_the_format_of_its_parent() {
     let base = lab.lived_in("base.qcow2", "compat=1.1");
     for version in [2, 3] {
         let backing = Some(Backing { name: "base.qcow2".into(), format: Format::Qcow2 });
-        let plan = Create { version, backing, ..Create::new(Len::new(SIZE)) }.plan().unwrap();
+        let hidden = version == 3;
+        let plan = Create { version, backing, hidden, ..Create::new(Len::new(SIZE)) }.plan().unwrap();
         let mut file = MemDisk::new(Len::ZERO);
         plan.apply(&mut file).unwrap();
         let child = lab.path("child.qcow2");
@@ -55,6 +57,7 @@ fn a_child_states_the_format_of_its_parent() {
         assert!(content(&lab, &child) == content(&lab, &base));
         let info = run("qemu-img", ["info", text(&child)]);
         assert!(info.contains("backing file format: qcow2"), "{info}");
+        assert_eq!(open(load(&child)).facts().hidden, hidden);
         let parent = open(load(&child)).parent_ref().unwrap();
         assert_eq!((parent.names, parent.format), (vec!["base.qcow2".into()], Some(Format::Qcow2)));
     }

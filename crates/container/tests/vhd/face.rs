@@ -17,6 +17,7 @@ fn every_format_grows_and_keeps_its_content() {
             uuid: Uuid([1; 16]),
             now: 1_700_000_000,
             kind,
+            hidden: false,
         })
     };
     let makes = [

@@ -166,7 +166,7 @@ fn our_own_images_satisfy_qemu_and_libvhdi() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new.vhd");
     for (len, kind) in [(50 << 20, New::Dynamic), ((50 << 20) + 512, New::Dynamic), (3 << 20, New::Fixed)] {
-        let spec = Spec { len: Len::new(len), uuid: Uuid([8; 16]), now: 1_700_000_000, kind };
+        let spec = Spec { len: Len::new(len), uuid: Uuid([8; 16]), now: 1_700_000_000, kind, hidden: false };
         let mut file = MemDisk::default();
         let made = plan(&spec).unwrap();
         made.clone().apply(&mut file).unwrap();
@@ -191,8 +191,13 @@ fn our_own_images_satisfy_qemu_and_libvhdi() {
 fn a_new_child_names_its_parent() {
     let parent =
         ParentSpec { name: "sub/päreñt.vhd".to_owned(), id: Uuid([4; 16]), timestamp: 1_700_000_000 };
-    let spec =
-        Spec { len: Len::mib(9), uuid: Uuid([8; 16]), now: 1_700_000_001, kind: New::Differencing(parent) };
+    let spec = Spec {
+        len: Len::mib(9),
+        uuid: Uuid([8; 16]),
+        now: 1_700_000_001,
+        kind: New::Differencing(parent),
+        hidden: false,
+    };
     let mut file = MemDisk::default();
     plan(&spec).unwrap().apply(&mut file).unwrap();
     let mut vhd = Vhd::open(file.clone(), &limits()).unwrap();

@@ -32,7 +32,7 @@ pub use delta::{
 };
 pub use globals::{ColorWhen, Globals, ProgressWhen};
 pub use sparsify::Sparsify;
-pub use sr::{Sr, SrCheck, SrExport, SrScan};
+pub use sr::{Sr, SrCheck, SrConvert, SrExport, SrScan, SrTo};
 
 use crate::exit::{Exit, Failure};
 use clap::error::ErrorKind;

@@ -1,7 +1,7 @@
 //! What the commands on storage repositories take.
 
 use super::{OutFormat, Where};
-use clap::{Subcommand, ValueHint};
+use clap::{Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
 /// What is to be done with a storage repository.
@@ -13,6 +13,15 @@ pub enum Sr {
     Check(SrCheck),
     /// Copy one virtual disk, with all that it stands on, into an image of its own
     Export(SrExport),
+    /// Copy all virtual disks, each into an image, and those that stand on others stay so; repeated, it goes on
+    Convert(SrConvert),
+}
+
+/// What a repository is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SrTo {
+    /// A folder with a file for each virtual disk.
+    File,
 }
 
 /// The repository.
@@ -40,6 +49,20 @@ pub struct SrCheck {
     /// Which.
     #[command(flatten)]
     pub of: Repository,
+}
+
+/// `sr convert SR DEST --to file`
+#[derive(Clone, Debug, clap::Args)]
+pub struct SrConvert {
+    /// Which.
+    #[command(flatten)]
+    pub of: Repository,
+    /// The folder; made where it is not there
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub dest: PathBuf,
+    /// What is to be made: file, a folder with a file for each virtual disk
+    #[arg(long, value_name = "KIND", hide_possible_values = true)]
+    pub to: SrTo,
 }
 
 /// `sr export SR --vdi UUID OUT`

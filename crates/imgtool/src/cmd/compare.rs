@@ -65,13 +65,13 @@ pub fn run(args: &Compare, session: &Session, out: &mut Output) -> Result<Exit, 
 
 /// One of the two.
 #[derive(Clone, Copy)]
-struct Side<'a> {
-    disk: &'a dyn Mapped,
-    name: &'a std::path::Path,
+pub(super) struct Side<'a> {
+    pub(super) disk: &'a dyn Mapped,
+    pub(super) name: &'a std::path::Path,
 }
 
 /// The first byte in which the two differ; behind the end of one, it counts as zero.
-fn first_difference(sides: &[Side<'_>; 2], cx: &Cx<'_>) -> Result<Option<Offset>, Failure> {
+pub(super) fn first_difference(sides: &[Side<'_>; 2], cx: &Cx<'_>) -> Result<Option<Offset>, Failure> {
     let whole = Span::whole(sides[0].disk.len().max(sides[1].disk.len()));
     let task = cx.progress.task("compare", Total::Bytes(whole.len()));
     let per_worker = PIECE.get().saturating_mul(4);

@@ -68,8 +68,8 @@ pub(super) fn spec(
             .with_help("make it -O qcow2, or leave these options out"));
     }
     let now = session.cx().now;
-    let vhd =
-        |kind| Spec::Vhd(vhd::create::Spec { len, uuid: Uuid(*uuid::Uuid::new_v4().as_bytes()), now, kind });
+    let uuid = Uuid(*uuid::Uuid::new_v4().as_bytes());
+    let vhd = |kind| Spec::Vhd(vhd::create::Spec { len, uuid, now, kind, hidden: false });
     Ok(match (format, stands) {
         (OutFormat::Raw, Stands::Alone) => Spec::Raw(len),
         (OutFormat::VhdFixed, Stands::Alone) => vhd(vhd::create::New::Fixed),

@@ -153,6 +153,15 @@ impl Made {
         FileDev::new(file.into()).of(&self.path).map(Some)
     }
 
+    /// Gives the file its name. Yields its length.
+    pub(super) fn publish(self, session: &Session) -> Result<Len, Failure> {
+        if let Some(draft) = self.draft {
+            session.cancel.check().of(&self.path)?;
+            draft.publish().of(&self.path)?;
+        }
+        Ok(self.file_len)
+    }
+
     /// Gives the file its name, and says so.
     pub(super) fn tell(
         self,
@@ -160,12 +169,9 @@ impl Made {
         session: &Session,
         out: &mut Output,
     ) -> Result<Exit, Failure> {
-        let written = self.draft.is_some();
-        if let Some(draft) = self.draft {
-            session.cancel.check().of(&self.path)?;
-            draft.publish().of(&self.path)?;
-        }
-        tell(&Told { path: &self.path, format, len: self.len, file_len: self.file_len, written }, out)?;
+        let (path, len, written) = (self.path.clone(), self.len, self.draft.is_some());
+        let file_len = self.publish(session)?;
+        tell(&Told { path: &path, format, len, file_len, written }, out)?;
         Ok(Exit::Done)
     }
 }

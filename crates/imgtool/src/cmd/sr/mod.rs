@@ -1,6 +1,7 @@
 //! `sr`: storage repositories of XenServer and XCP-ng.
 
 mod check;
+mod convert;
 mod export;
 mod scan;
 
@@ -18,5 +19,6 @@ pub fn run(args: &Sr, session: &Session, out: &mut Output) -> Result<Exit, Failu
         Sr::Scan(args) => scan::run(args, session, out),
         Sr::Check(args) => check::run(args, session, out),
         Sr::Export(args) => export::run(args, session, out),
+        Sr::Convert(args) => convert::run(args, session, out),
     }
 }
