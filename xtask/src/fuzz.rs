@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use crate::run::{Result, cargo, output, program, read, root, run, target};
 
 /// Seconds for each target, where nothing else is said.
-const SECONDS: u64 = 50;
+const SECONDS: u64 = 30;
 
 /// The seed of the short run that belongs to the checks: what they say depends on what was changed, not on luck. All
 /// other runs take one by chance.

@@ -22,7 +22,7 @@ const USAGE: &str = "cargo xtask TASK
   demo      grows a real guest by 10 GiB and shows it before and after
   tidy      looks for broken house rules
   bench     measures beside the usual tools and prints the ratios [grow|sparsify|…] [CASE]
-  fuzz      runs the fuzz targets, 50 seconds each [--seconds N] [TARGET ...]
+  fuzz      runs the fuzz targets, 30 seconds each [--seconds N] [TARGET ...]
   samples   reads images that the products themselves have made; downloads QEMU's source package for them, once
   fixtures  rebuilds the fixtures from their recipes [NAME ...]
   dist      builds the static program, man pages and completions into target/dist";
