@@ -41,7 +41,7 @@ pub enum Command {
     /// Ship the difference between images, not the images
     #[command(subcommand)]
     Delta(super::Delta),
-    /// Look into storage repositories of XenServer and XCP-ng
+    /// Look into and copy storage repositories of XenServer and XCP-ng
     #[command(subcommand)]
     Sr(super::Sr),
     /// Look into the filesystem of an image

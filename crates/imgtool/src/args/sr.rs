@@ -13,7 +13,7 @@ pub enum Sr {
     Check(SrCheck),
     /// Copy one virtual disk, with all that it stands on, into an image of its own
     Export(SrExport),
-    /// Copy all virtual disks, each into an image, and those that stand on others stay so; repeated, it goes on
+    /// Copy all virtual disks into images, chains as chains; repeated, it goes on
     Convert(SrConvert),
 }
 
