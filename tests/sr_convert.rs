@@ -77,6 +77,17 @@ fn volumes_become_files() {
     assert_eq!((before[0], before[2]), (Some(inode(BASE)), Some(inode(SNAPSHOT))));
     assert_same(&folder, &images);
 
+    // One that the source differs from since is neither taken for done nor touched.
+    let raw = folder.join(format!("{RAW}.raw"));
+    let mut bytes = read(&raw).unwrap();
+    bytes[5000] ^= 1;
+    write(&raw, &bytes).unwrap();
+    assert_told(&on(&disk, &line), 3, &raw, "an older state");
+    assert!(read(&raw).unwrap() == bytes);
+    remove_file(&raw).unwrap();
+    ends(0, &disk, &line);
+    assert_same(&folder, &images);
+
     // And from files to files.
     let again = dir.path().join("again");
     ends(0, &folder, &format!("sr convert @ {} --to file", again.display()));

@@ -1,7 +1,8 @@
 //! `sr convert SR DEST --to file`: each virtual disk as a file of DEST.
 //!
 //! 1. Parents come first, and a file gets its name when it is whole and reads as its source does. So whatever stops a
-//!    conversion, repeating it goes on: what has its name is not made again.
+//!    conversion, repeating it goes on: what has its name is not made again, but compared, for the source may be another
+//!    one since.
 //! 2. The source is only read. A file that has the name of a virtual disk, and is not its image, is left alone.
 
 use crate::args::{SrConvert, SrTo};
@@ -15,9 +16,9 @@ use crate::sandbox::{Needs, folder_of};
 use container::write::{self, Layer};
 use container::{Container, Create, Mapped, Severity};
 use disk::{Error, Image, OpenOptions, Space};
-use ondisk::Len;
 use ondisk::guid::Uuid;
 use ondisk::size::Human;
+use ondisk::{Len, Offset};
 use serde_json::{Value, json};
 use sr::{Bytes, Copy, Repository, Store, open_chain, plan_copies};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,11 @@ pub(super) fn run(args: &SrConvert, session: &Session, out: &mut Output) -> Resu
     let copies = work.plan()?;
     let mut made = Vec::new();
     for copy in &copies {
-        made.push(if work.is_there(copy)? { None } else { Some(work.make(copy, &copies)?) });
+        made.push(if work.is_there(copy)? {
+            work.keep(copy, &copies)?
+        } else {
+            Some(work.make(copy, &copies)?)
+        });
     }
     tell(&copies, &made, args, session, out)
 }
@@ -129,8 +134,7 @@ impl Work<'_> {
             Create::Vhd(spec) => (spec.len, Some(spec.uuid)),
             Create::Qcow2(create) => (create.len, None),
         };
-        let file: Bytes = Box::new(Image::open(&path, &OpenOptions::default()).of(&path)?);
-        let image = Container::open(file, copy.create.format(), &self.session.limits).of(&path)?;
+        let image = Container::open(open(&path)?, copy.create.format(), &self.session.limits).of(&path)?;
         if (image.virtual_len(), image.uuid()) == wanted {
             return Ok(true);
         }
@@ -148,8 +152,7 @@ impl Work<'_> {
         let made = fill(Begin::New(&path), layer, &copy.create, false, None, self.session)?;
         if let Some(file) = made.file()? {
             let copied = self.opened(copy, Box::new(file), copies)?;
-            let sides = [Side { disk: &*source, name: self.sr() }, Side { disk: &*copied, name: &path }];
-            if let Some(at) = first_difference(&sides, &self.session.cx())? {
+            if let Some(at) = self.difference(&*source, &*copied, &path)? {
                 let why = format!("the copy differs from {} at byte {at}", copy.uuid);
                 return Err(Failure::new(Exit::Io, "io", format!("{}: {why}", show(&path))));
             }
@@ -157,14 +160,36 @@ impl Work<'_> {
         made.publish(self.session)
     }
 
+    /// Leaves one that is there: it is made of the same disk as long as nobody has written to that since.
+    fn keep(&self, copy: &Copy, copies: &[Copy]) -> Result<Option<Len>, Failure> {
+        let (path, source) = (self.path(copy), self.source(copy.uuid)?);
+        let copied = self.opened(copy, open(&path)?, copies)?;
+        match self.difference(&*source, &*copied, &path)? {
+            None => Ok(None),
+            Some(at) => {
+                let why = format!("it is there, and differs from {} at byte {at}", copy.uuid);
+                Err(Failure::refused(&path, why).with_help("take it away to have it made anew"))
+            }
+        }
+    }
+
+    /// The first byte in which the two differ.
+    fn difference(
+        &self,
+        source: &dyn Mapped,
+        copied: &dyn Mapped,
+        path: &Path,
+    ) -> Result<Option<Offset>, Failure> {
+        let sides = [Side { disk: source, name: self.sr() }, Side { disk: copied, name: path }];
+        first_difference(&sides, &self.session.cx())
+    }
+
     /// The disk of a copy, upon the copies that it stands on.
     fn opened(&self, copy: &Copy, file: Bytes, copies: &[Copy]) -> Result<Disk, Failure> {
         let (path, limits) = (self.path(copy), &self.session.limits);
         let mut image = Container::open(file, copy.create.format(), limits).of(&path)?;
         if let Some(below) = copies.iter().find(|below| Some(below.uuid) == copy.parent) {
-            let name = self.path(below);
-            let file = Box::new(Image::open(&name, &OpenOptions::default()).of(&name)?);
-            let parent = self.opened(below, file, copies)?;
+            let parent = self.opened(below, open(&self.path(below))?, copies)?;
             let id = match &below.create {
                 Create::Vhd(spec) => Some(spec.uuid),
                 _ => None,
@@ -173,6 +198,10 @@ impl Work<'_> {
         }
         Ok(Arc::new(image))
     }
+}
+
+fn open(path: &Path) -> Result<Bytes, Failure> {
+    Ok(Box::new(Image::open(path, &OpenOptions::default()).of(path)?))
 }
 
 /// What goes into the image of a copy.
