@@ -112,7 +112,8 @@ fn of_hostile_images() {
     }
 }
 
-/// An index of everything would take more than there is: the bases are looked at less densely.
+/// An index of everything would take more than there is: the bases are looked at less densely. What is new cannot be
+/// compressed here; what can takes more (docs/delta.md).
 #[test]
 fn of_differences() {
     let dir = tempfile::tempdir().unwrap();
